@@ -1,0 +1,3 @@
+module github.com/execguard/execguard
+
+go 1.25.0

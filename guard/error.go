@@ -1,0 +1,140 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+)
+
+var (
+	// ErrDenied is matched by every denial, whatever its code.
+	ErrDenied = errors.New("guard: denied")
+	// ErrUnavailable is matched by the denials in which the authority could not decide. They
+	// stop work like any other: «no» and «could not ask» differ for the person on call only.
+	ErrUnavailable = errors.New("guard: authority unavailable")
+	// ErrClosed is matched by what Run, Keep, Validate and Checkpoint return once Close or
+	// Shutdown has begun. It is not a denial.
+	ErrClosed = errors.New("guard: closed")
+)
+
+// DeniedError is the one type of every denial. errors.Is finds ErrDenied in it, ErrUnavailable
+// where Decision.Code is CodeSystemUnavailable, and whatever made the authority unavailable;
+// where InFlight is true also the function's own error, all of it but context.Canceled, so that
+// who treats Canceled as harmless does not swallow a denial. It holds no secret of the guard's
+// and may be logged; it is never changed after it was handed out.
+type DeniedError struct {
+	DeviceID string
+	Decision Decision
+	InFlight bool // the function had been called when the denial was learnt
+
+	reason error // why the authority could not be asked, or nil
+	work   error // what the function returned, or nil
+}
+
+// Error names the device, the code, the authority's reason and its request id.
+func (e *DeniedError) Error() string {
+	var b strings.Builder
+	b.WriteString("guard: device " + strconv.Quote(e.DeviceID))
+	if e.InFlight {
+		b.WriteString(" stopped: ")
+	} else {
+		b.WriteString(" refused: ")
+	}
+	b.WriteString(string(e.Decision.Code))
+	if e.Decision.Reason != "" {
+		b.WriteString(": " + e.Decision.Reason)
+	}
+	if e.Decision.RequestID != "" {
+		b.WriteString(" (request " + e.Decision.RequestID + ")")
+	}
+	if e.work != nil && !errors.Is(e.work, context.Canceled) {
+		b.WriteString("; the function returned: " + e.work.Error())
+	}
+	return b.String()
+}
+
+// Is matches ErrDenied, and ErrUnavailable where the authority could not decide.
+func (e *DeniedError) Is(target error) bool {
+	return target == ErrDenied || target == ErrUnavailable && e.Decision.Code == CodeSystemUnavailable
+}
+
+// Unwrap gives what made the authority unavailable and what the function returned; neither
+// matches context.Canceled.
+func (e *DeniedError) Unwrap() []error { return withoutCanceled(e.reason, e.work) }
+
+// ended is the denial of a run whose function has returned work.
+func (e *DeniedError) ended(work error) error {
+	if work == nil {
+		return e
+	}
+	with := *e
+	with.work = work
+	return &with
+}
+
+// closedError is what a run returns that was cut short by Close: ErrClosed and the function's
+// own error.
+type closedError struct{ work error }
+
+func (e *closedError) Error() string {
+	if e.work == nil || errors.Is(e.work, context.Canceled) {
+		return ErrClosed.Error()
+	}
+	return ErrClosed.Error() + "; the function returned: " + e.work.Error()
+}
+
+func (e *closedError) Is(target error) bool { return target == ErrClosed }
+
+func (e *closedError) Unwrap() []error { return withoutCanceled(e.work) }
+
+func (e *closedError) ended(work error) error { return &closedError{work: work} }
+
+// stopError is why a run was told to stop: a *DeniedError or a *closedError.
+type stopError interface {
+	error
+	// ended is what Run returns when the function has returned work.
+	ended(work error) error
+}
+
+// cause is what context.Cause finds in the context of a stopped run: the stop, and
+// context.Canceled, because net/http hands causes on and callers everywhere test for Canceled.
+type cause struct{ stop stopError }
+
+func (c *cause) Error() string { return c.stop.Error() }
+
+func (c *cause) Unwrap() []error { return []error{c.stop, context.Canceled} }
+
+// withoutCanceled keeps the errors that are there, each hidden behind a door that
+// context.Canceled does not pass.
+func withoutCanceled(errs ...error) []error {
+	var kept []error
+	for _, err := range errs {
+		if err != nil {
+			kept = append(kept, uncanceled{err})
+		}
+	}
+	return kept
+}
+
+// uncanceled answers errors.Is and errors.As for the error inside. It has no Unwrap, which
+// would let errors.Is walk past it to context.Canceled.
+type uncanceled struct{ err error }
+
+func (u uncanceled) Error() string { return u.err.Error() }
+
+func (u uncanceled) Is(target error) bool {
+	return target != context.Canceled && errors.Is(u.err, target)
+}
+
+func (u uncanceled) As(target any) bool { return errors.As(u.err, target) }
+
+// startCause is what a caller gets whose context had ended before the start: its cause, and
+// where that is the stop of an outer run, that stop alone.
+func startCause(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if outer := (*cause)(nil); errors.As(err, &outer) {
+		return outer.stop
+	}
+	return err
+}
