@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"strconv"
 	"time"
 )
 
@@ -34,4 +35,60 @@ type Decision struct {
 	Reason     string        // the authority's own word, where it differs from Code
 	RetryAfter time.Duration // how long the authority wants to be left alone; 0 when it did not say
 	ExpiresAt  time.Time     // the permission ends then at the latest; zero: the authority names no end
+}
+
+// verdict is what the guard makes of an answer (S2): a decision that is either a well-formed
+// ALLOW or has Allowed == false, and what stood in the way of asking, if anything did.
+type verdict struct {
+	Decision
+	reason error
+}
+
+// judge applies S2 to what a validator returned. Whatever is not a well-formed ALLOW or a deny
+// code that came with Allowed == false is «could not ask», with a Reason.
+func judge(deviceID string, d Decision, err error) verdict {
+	d.RetryAfter = max(d.RetryAfter, 0)
+	switch {
+	case d.DeviceID != "" && d.DeviceID != deviceID:
+		d.DeviceID = ""
+		return unavailable(d, err, "the answer is about another device")
+	case d.Allowed && err != nil:
+		return unavailable(d, err, "an allowed decision came with an error: "+err.Error())
+	case d.Allowed && d.Code == "":
+		return unavailable(d, err, "an allowed decision came without a code")
+	case d.Allowed && d.Code != CodeAllow:
+		return unavailable(d, err, "an allowed decision came with the code "+strconv.Quote(string(d.Code)))
+	case d.Allowed:
+		return verdict{Decision: d}
+	case d.Code == CodeAllow:
+		return unavailable(d, err, "a refused decision came with the code ALLOW")
+	case d.Code == CodeSystemUnavailable && d.Reason != "":
+		return verdict{Decision: d, reason: err}
+	case d.Code == CodeSystemUnavailable || d.Code == "":
+		return unavailable(d, err, whyUnavailable(d, err))
+	default:
+		return verdict{Decision: d, reason: err}
+	}
+}
+
+func whyUnavailable(d Decision, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case d.Code == "":
+		return "the decision has no code"
+	default:
+		return "the authority could not decide"
+	}
+}
+
+// unavailable is the verdict «could not ask», keeping what the answer said beside it.
+func unavailable(d Decision, err error, reason string) verdict {
+	d.Allowed, d.Code, d.Reason, d.ExpiresAt = false, CodeSystemUnavailable, reason, time.Time{}
+	return verdict{Decision: d, reason: err}
+}
+
+// deniedError makes the error of a verdict that does not allow.
+func (v verdict) deniedError(deviceID string) *DeniedError {
+	return &DeniedError{DeviceID: deviceID, Decision: v.Decision, reason: v.reason}
 }

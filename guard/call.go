@@ -1,0 +1,191 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/execguard/execguard/contextx"
+)
+
+// Why a call to the authority is cancelled.
+var (
+	errTimeout  = fmt.Errorf("guard: the authority did not answer in time: %w", context.DeadlineExceeded)
+	errUnwanted = fmt.Errorf("guard: nobody waits for the answer any more: %w", context.Canceled)
+)
+
+// maxHung is how many calls about one device may ignore that they were given up (L4).
+const maxHung = 2
+
+// call is one try of a question: one request to the authority, on a goroutine of its own
+// because it must be possible to give it up.
+type call struct {
+	question *question
+	device   *device
+	seq      uint64
+	at       reading // when it was sent
+	deadline time.Duration
+	cancel   context.CancelCauseFunc
+	waitNext time.Duration // the back-off's wait, should this try fail; negative: no other try
+	givenUp  bool          // the deadline was there before the answer
+	unwanted bool          // cancelled: what it answers is no answer
+}
+
+// send puts q in flight. The caller has a slot for it.
+func (d *device) send(q *question) {
+	g := d.guard
+	c := &call{question: q, device: d, seq: g.seq.Add(1), at: g.clock.read(), waitNext: -1}
+	c.deadline = c.at.elapsed + g.timeout
+	if q.retryUntil != 0 {
+		c.deadline = min(c.deadline, q.retryUntil)
+	}
+	ctx, cancel := context.WithCancelCause(asking.With(context.Background(), g))
+	c.cancel = cancel
+	d.next, d.flying, d.slotBy, q.backingOff = nil, c, 0, false
+	go c.run(callContext{ctx, c.at.at.Add(c.deadline - c.at.elapsed)})
+}
+
+// asking marks the context of a call to the authority.
+var asking = contextx.NewKey[*Guard]("guard.asking")
+
+// callContext tells a validator how long it has. It is the schedule that ends it, on the
+// guard's own clock, not a timer a call.
+type callContext struct {
+	context.Context //nolint:containedctx // it is a context
+	deadline        time.Time
+}
+
+func (c callContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// run asks. A validator that panics or ends its goroutine has not answered.
+func (c *call) run(ctx context.Context) {
+	v := unavailable(Decision{}, nil, "the validator ended its goroutine")
+	defer func() {
+		if p := recover(); p != nil {
+			v = unavailable(Decision{}, nil, "the validator panicked: "+panicText(p))
+		}
+		c.returned(v)
+	}()
+	c.prepareRetry()
+	d, err := c.device.guard.validator.Validate(ctx, c.device.id)
+	v = judge(c.device.id, d, err)
+}
+
+// panicText does not print values: there might be a secret in them.
+func panicText(p any) string {
+	if err, ok := p.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", p)
+}
+
+// prepareRetry asks the back-off before the authority is asked: it is the user's code, and
+// where its answer is needed there is a lock held or a deadline to keep.
+func (c *call) prepareRetry() {
+	g := c.device.guard
+	if g.newBackOff == nil {
+		return
+	}
+	if c.question.backOff == nil {
+		c.question.backOff = g.newBackOff()
+	}
+	wait := c.question.backOff.NextBackOff()
+	c.device.mu.Lock()
+	defer c.device.mu.Unlock()
+	c.waitNext = wait
+}
+
+// returned takes the answer of the validator.
+func (c *call) returned(v verdict) {
+	d, g := c.device, c.device.guard
+	d.mu.Lock()
+	now := g.clock.now()
+	d.expire(now)
+	answered := !c.givenUp && !c.unwanted
+	denied := c.learn(v, now)
+	d.settle(now)
+	d.mu.Unlock()
+	c.cancel(nil)
+	if denied.Code.organisationWide() {
+		g.denyAll(d, denied)
+	}
+	if answered {
+		g.events.enqueue(validated(d.id, v, now-c.at.elapsed))
+	}
+	g.handOn()
+}
+
+// learn makes of the answer what is to be made of it, and returns the denial that counts, if
+// it is one.
+func (c *call) learn(v verdict, now time.Duration) (denied verdict) {
+	d := c.device
+	switch {
+	case c.givenUp:
+		return c.learnLate(v, now)
+	case c.unwanted:
+		d.flying = nil
+		return verdict{}
+	}
+	d.flying, d.latency = nil, now-c.at.elapsed
+	if v.Allowed {
+		if err := d.overtaking(c.seq); err != nil {
+			c.question.answer(verdict{Decision: err.Decision, reason: err.reason}, c.seq)
+			return verdict{}
+		}
+		v = c.permit(v, now)
+	}
+	if d.retry(c.question, v, c.waitNext, now) {
+		return verdict{}
+	}
+	d.resolve(c.question, v, c.seq, now)
+	return v
+}
+
+// learnLate takes the answer of a call that was given up. It can no longer allow anything. That
+// it denies is news, unless the permission that is there now was asked for later.
+func (c *call) learnLate(v verdict, now time.Duration) (denied verdict) {
+	d := c.device
+	d.hung--
+	stale := d.perm != nil && d.perm.seq > c.seq
+	if c.unwanted || stale || v.Allowed || v.Code == CodeSystemUnavailable {
+		return verdict{}
+	}
+	d.deny(v.deniedError(d.id), now)
+	return v
+}
+
+// permit makes the answer the device's permission, unless it has run out already.
+func (c *call) permit(v verdict, now time.Duration) verdict {
+	sent := c.at.elapsed
+	p := &permission{decision: v.Decision, seq: c.seq, sent: sent, line: sent + c.device.guard.StopBound()}
+	if !v.ExpiresAt.IsZero() {
+		if line := sent + min(c.at.until(v.ExpiresAt), 3*longest); line < p.line {
+			p.line, p.expires = line, true
+		}
+	}
+	if now >= p.line {
+		return unavailable(v.Decision, nil, "the ALLOW had run out before it came")
+	}
+	c.device.permit(p)
+	return v
+}
+
+// giveUp ends the wait for a call at its deadline. The call keeps its slot until it returns.
+func (d *device) giveUp(now time.Duration) {
+	c, took := d.flying, d.flying.deadline-d.flying.at.elapsed
+	c.givenUp = true
+	d.flying = nil
+	d.hung++
+	c.cancel(errTimeout)
+	v := unavailable(Decision{}, errTimeout, fmt.Sprintf("no answer within %v", took))
+	d.guard.events.enqueue(validated(d.id, v, took))
+	if c.unwanted || d.retry(c.question, v, c.waitNext, now) {
+		return
+	}
+	d.resolve(c.question, v, 0, now)
+}
+
+func validated(id string, v verdict, took time.Duration) Event {
+	return Event{Kind: EventValidated, DeviceID: id, Decision: v.Decision, Err: v.reason, Took: took}
+}

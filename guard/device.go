@@ -1,0 +1,282 @@
+package guard
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// device is all that the guard knows about one device. Times are the guard's clock's.
+//
+// Locks: mu is taken with no other lock of the guard held, and under it only the leaves
+// (registry, slots, schedule). No lock is held while the authority, the function or an observer
+// is called, or while anyone waits.
+//
+// Invariants, whenever mu is free:
+//   - live is not empty only while perm is there;
+//   - at most one question is flying, and at most one more is next (L1);
+//   - every question that is there is wanted by somebody;
+//   - the device stands in the schedule for the earliest time at which it has something to do.
+type device struct {
+	guard *Guard
+	id    string
+	line  atomic.Int64 // perm's stop line, 0 without one; written under mu, read by Checkpoint
+
+	mu      sync.Mutex
+	gone    bool          // forgotten: look it up again
+	held    int           // Runs, Keeps and Validates that are about it
+	perm    *permission   // nil: none
+	denial  *denial       // the latest that was learnt
+	live    runs          // in flight, permitted
+	stopped runs          // in flight, told to stop
+	flying  *call         // the request in flight
+	next    *question     // what is asked when flying has come back
+	slotBy  time.Duration // when a start that waits for a slot is refused; 0: next is not waiting for one
+	hung    int           // calls that were given up and have not returned
+	drained []func()      // told when no run is in flight any more, for Shutdown
+
+	due      time.Duration // the next question of the watch, or ahead of demand; keeps its phase
+	demand   bool          // the permission was reused since the last question
+	latency  time.Duration // of the last call
+	hintSeq  uint64        // permissions asked for before it are not reused
+	hintedAt time.Duration // when a hint last made a question
+	hintDue  time.Duration // when hints that came since make theirs; 0: none came
+	overrun  time.Duration // when functions that were told to stop are reported; 0: not
+
+	wakeAt  time.Duration // what the schedule was told
+	watched bool          // likewise
+
+	place place // in slots, guarded by its lock
+	entry entry // in the schedule, guarded by its lock
+}
+
+// permission is what an ALLOW gives. It is never changed.
+type permission struct {
+	decision Decision
+	seq      uint64        // the place of its request in the order of things sent and denied
+	sent     time.Duration // when the request was sent
+	line     time.Duration // the stop line
+	expires  bool          // the authority's ExpiresAt, not the stop bound, makes the line
+}
+
+// denial is a denial and its place in the same order: a permission is good only if its request
+// was sent after the latest denial was learnt (S5).
+type denial struct {
+	seq uint64
+	err *DeniedError
+}
+
+// permitted tells whether there is a permission that is live, and whose request was sent no
+// earlier than seq.
+func (d *device) permitted(now time.Duration, seq uint64) bool {
+	return d.perm != nil && now < d.perm.line && d.perm.seq >= seq && d.overtaking(d.perm.seq) == nil
+}
+
+// reusable tells whether a run may start without a question of its own.
+func (d *device) reusable(now time.Duration) bool {
+	return d.guard.maxAge > 0 && d.permitted(now, d.hintSeq) && now-d.perm.sent <= d.guard.maxAge
+}
+
+// overtaking returns the denial that was learnt after the request seq was sent, nil where there
+// was none.
+func (d *device) overtaking(seq uint64) *DeniedError {
+	if d.denial != nil && d.denial.seq > seq {
+		return d.denial.err
+	}
+	if wide := d.guard.orgDenial.Load(); wide != nil && wide.seq > seq {
+		return wide.about(d.id)
+	}
+	return nil
+}
+
+// about is an organisation's denial as it concerns one device.
+func (n *denial) about(id string) *DeniedError {
+	err := *n.err
+	err.DeviceID, err.Decision.DeviceID = id, ""
+	return &err
+}
+
+// permit takes a new permission, which moves the stop line of every run in flight.
+func (d *device) permit(p *permission) {
+	d.perm = p
+	d.line.Store(int64(p.line))
+}
+
+// deny makes err known: nothing is permitted any more, and every run in flight is told to stop.
+func (d *device) deny(err *DeniedError, now time.Duration) {
+	d.denial = &denial{seq: d.guard.seq.Add(1), err: err}
+	stopped := *err
+	stopped.InFlight = true
+	d.stop(&stopped, now)
+}
+
+// stop takes the permission away and tells every run in flight to stop.
+func (d *device) stop(err stopError, now time.Duration) {
+	d.line.Store(0) // first, so that Checkpoint sees it before the walk over the runs is done
+	d.perm, d.demand = nil, false
+	if d.live.n == 0 {
+		return
+	}
+	s := &stop{err: err, at: now}
+	why := &cause{stop: err}
+	for r := d.live.first; r != nil; r = r.next {
+		r.stop.Store(s)
+		r.cancel(why)
+	}
+	d.stopped.take(&d.live)
+	if d.guard.events != nil && d.overrun == 0 {
+		d.overrun = now + d.guard.timeout
+	}
+}
+
+// expire tells the runs to stop whose permission has run out.
+func (d *device) expire(now time.Duration) {
+	if d.perm == nil || now < d.perm.line {
+		return
+	}
+	if d.live.n == 0 {
+		d.stop(nil, now)
+		return
+	}
+	reason := "no ALLOW within the stop bound"
+	if d.perm.expires {
+		reason = "the authority's ALLOW has expired"
+	}
+	v := unavailable(Decision{}, nil, reason)
+	d.deny(v.deniedError(d.id), now)
+}
+
+// plan sets due to a point of the device's phase after a time, but no later than another. A
+// device without a phase, or with one that comes too late, gets a random one, so that devices
+// that were started together are not asked about together for ever (L4).
+func (d *device) plan(now, after, latest time.Duration) {
+	if d.due != 0 && d.due <= after {
+		d.due += ((after-d.due)/d.guard.interval + 1) * d.guard.interval
+	}
+	if d.due != 0 && d.due <= latest {
+		return
+	}
+	d.due = max(now, 1)
+	if latest > now {
+		d.due += rand.N(latest - now)
+	}
+}
+
+// reuse notes that the permission is in demand: it will be renewed ahead of its end (L6).
+func (d *device) reuse(now time.Duration) {
+	if !d.demand {
+		d.demand = true
+		d.plan(now, d.perm.sent, d.perm.sent+d.fresh())
+	}
+}
+
+// fresh is how long after its request a permission in demand is renewed: early enough for the
+// answer to be there before maxAge is over. It goes in steps, so that a latency that wavers a
+// little does not move the phase.
+func (d *device) fresh() time.Duration {
+	maxAge := d.guard.maxAge
+	lead := maxAge / 16
+	for lead < 2*d.latency && lead < maxAge/2 {
+		lead *= 2
+	}
+	return maxAge - lead
+}
+
+// settle brings the device to rest after a change: it drops what nobody wants, asks what may be
+// asked, and goes back to the schedule or is forgotten. It is the last thing done under mu.
+func (d *device) settle(now time.Duration) {
+	if d.gone {
+		return
+	}
+	d.dropUnwanted()
+	d.askNext(now)
+	if d.live.n == 0 && d.held == 0 && d.perm != nil && !d.reusable(now) {
+		d.stop(nil, now)
+	}
+	if d.live.n+d.stopped.n == 0 {
+		for _, empty := range d.drained {
+			empty()
+		}
+		d.drained = nil
+	}
+	if d.idle() {
+		d.gone = true
+		d.guard.registry.remove(d.id)
+		d.guard.schedule.wake(d, never, false)
+		return
+	}
+	// Later than it is woken already is not worth a call: woken early, it finds nothing to do
+	// and says when to come again.
+	if at, watched := d.nextWake(), d.live.n > 0; at < d.wakeAt || watched && !d.watched {
+		d.wakeAt, d.watched = at, watched
+		d.guard.schedule.wake(d, at, watched)
+	}
+}
+
+// idle tells whether nothing would be lost by forgetting the device (L4).
+func (d *device) idle() bool {
+	return d.held == 0 && d.live.n == 0 && d.stopped.n == 0 && d.perm == nil &&
+		d.flying == nil && d.next == nil && d.hung == 0
+}
+
+// nextWake is the earliest time at which there is something to do.
+func (d *device) nextWake() time.Duration {
+	at := never
+	sooner := func(t time.Duration, wanted bool) {
+		if wanted && t < at {
+			at = t
+		}
+	}
+	if d.perm != nil {
+		sooner(d.perm.line, true)
+		sooner(d.perm.sent+d.guard.maxAge+1, d.live.n == 0 && d.held == 0)
+	}
+	sooner(d.due, d.live.n > 0 || d.demand)
+	sooner(d.hintDue, d.hintDue != 0)
+	sooner(d.overrun, d.overrun != 0)
+	if d.flying != nil {
+		sooner(d.flying.deadline, true)
+	} else if d.next != nil {
+		sooner(d.next.notBefore, d.slotBy == 0)
+		sooner(d.slotBy, d.slotBy != 0)
+	}
+	return at
+}
+
+// wake does what is due. It runs on the schedule's goroutine and must not block.
+func (d *device) wake() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gone {
+		return
+	}
+	d.wakeAt = never // the schedule has let go of it
+	now := d.guard.clock.now()
+	d.expire(now)
+	if d.flying != nil && now >= d.flying.deadline {
+		d.giveUp(now)
+	}
+	if d.slotBy != 0 && now >= d.slotBy {
+		d.refuseStarts(now)
+	}
+	if d.hintDue != 0 && now >= d.hintDue {
+		d.askHinted(now)
+	}
+	if now >= d.due && (d.live.n > 0 || d.demand) {
+		d.askDue(now)
+	}
+	if d.overrun != 0 && now >= d.overrun {
+		d.reportOverruns(now)
+	}
+	d.settle(now)
+	d.unwatch()
+}
+
+// unwatch tells the schedule that nothing is in flight any more, once a wake and not once a run.
+func (d *device) unwatch() {
+	if !d.gone && d.watched && d.live.n == 0 {
+		d.watched = false
+		d.guard.schedule.wake(d, d.wakeAt, false)
+	}
+}

@@ -1,0 +1,156 @@
+package guard
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/execguard/execguard/contextx"
+)
+
+// EventKind says what an Event tells.
+type EventKind string
+
+// The kinds of events. Every EventStarted is followed by one EventStopped or EventFinished.
+const (
+	EventValidated EventKind = "validated" // a question to the authority was answered, or given up
+	EventStarted   EventKind = "started"   // a function is about to be called
+	EventRefused   EventKind = "refused"   // a run was denied, or the guard was closed, before the start
+	EventStopped   EventKind = "stopped"   // a function that had been told to stop has returned
+	EventFinished  EventKind = "finished"  // a function has returned that had not been told to stop
+	EventOverran   EventKind = "overran"   // a function goes on, one timeout after it was told to stop
+	EventHinted    EventKind = "hinted"    // Hint was called
+)
+
+// Event is one fact. Started, refused, stopped and finished are told on the goroutine that
+// called Run, in order, and are never lost. The others are told from one goroutine through a
+// bounded queue; what did not fit is counted in Dropped.
+type Event struct {
+	Kind     EventKind
+	DeviceID string        // "" for a hint that concerns every device
+	Decision Decision      // what allowed or denied; with its request id
+	Err      error         // refused, stopped: the denial or ErrClosed; finished: the function's own; validated: why the authority could not be asked
+	Took     time.Duration // validated: the call; started and refused: the wait; stopped, finished and overran: the function
+	After    time.Duration // stopped and overran: how long the function went on after it was told
+	Dropped  uint64        // events that the queue has lost since the guard was made
+}
+
+// queueLength bounds the events that wait for a slow observer.
+const queueLength = 1024
+
+// events tells the observers. The goroutine that empties the queue ends when it is empty.
+type events struct {
+	observers []func(context.Context, Event)
+	timeout   time.Duration
+
+	mu      sync.Mutex
+	queue   []Event
+	telling bool // the goroutine is there
+	dropped uint64
+}
+
+// tell tells the observers now, on the caller's goroutine. The context they get has the values
+// of ctx and outlives it by the guard's timeout.
+func (e *events) tell(ctx context.Context, ev Event) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	ev.Dropped = e.dropped
+	e.mu.Unlock()
+	ctx, cancel := contextx.Cleanup(ctx, e.timeout)
+	defer cancel()
+	for _, observe := range e.observers {
+		tellOne(ctx, observe, ev)
+	}
+}
+
+// tellOne keeps an observer's panic from the work that is guarded.
+func tellOne(ctx context.Context, observe func(context.Context, Event), ev Event) {
+	defer func() { _ = recover() }()
+	observe(ctx, ev)
+}
+
+// enqueue has the observers told soon, and never blocks.
+func (e *events) enqueue(ev Event) {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.queue) >= queueLength {
+		e.dropped++
+		return
+	}
+	e.queue = append(e.queue, ev)
+	if !e.telling {
+		e.telling = true
+		go e.drain()
+	}
+}
+
+// drain tells what is queued until the queue is empty. An observer that ends its goroutine
+// (runtime.Goexit) costs a new one, and no event but the one it was told.
+func (e *events) drain() {
+	emptied := false
+	defer func() {
+		if !emptied {
+			go e.drain()
+		}
+	}()
+	for {
+		ev, ok := e.next()
+		if !ok {
+			emptied = true
+			return
+		}
+		e.tell(context.Background(), ev)
+	}
+}
+
+// next takes the oldest event; where there is none, the goroutine that asked has to end.
+func (e *events) next() (Event, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.queue) == 0 {
+		e.queue, e.telling = nil, false
+		return Event{}, false
+	}
+	ev := e.queue[0]
+	e.queue = e.queue[1:]
+	return ev, true
+}
+
+// logTo makes an observer that logs.
+func logTo(l *slog.Logger) func(context.Context, Event) {
+	return func(ctx context.Context, e Event) {
+		level := e.level()
+		if !l.Enabled(ctx, level) {
+			return
+		}
+		attrs := []slog.Attr{
+			slog.String("device", e.DeviceID), slog.String("code", string(e.Decision.Code)),
+			slog.String("request_id", e.Decision.RequestID), slog.String("phase", string(e.Kind)),
+			slog.Duration("took", e.Took),
+		}
+		if e.Kind == EventStopped || e.Kind == EventOverran {
+			attrs = append(attrs, slog.Duration("after", e.After))
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.String("error", e.Err.Error()))
+		}
+		l.LogAttrs(ctx, level, "execguard: "+string(e.Kind), attrs...)
+	}
+}
+
+func (e Event) level() slog.Level {
+	switch e.Kind {
+	case EventRefused, EventStopped:
+		return slog.LevelWarn
+	case EventOverran:
+		return slog.LevelError
+	case EventValidated, EventStarted, EventFinished, EventHinted:
+	}
+	return slog.LevelDebug
+}

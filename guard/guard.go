@@ -1,0 +1,190 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Guard runs functions while an authority allows it. It stands for one organisation: a code
+// that concerns the organisation stops the work of every device of that Guard. All methods may
+// be called from several goroutines at once; a Guard is made by New.
+type Guard struct {
+	config
+	validator Validator
+	clock     *clock
+	events    *events // nil: nobody listens
+	registry  registry
+	slots     slots
+	schedule  schedule
+
+	seq       atomic.Uint64 // the order of requests sent and denials learnt
+	orgMu     sync.Mutex    // held to replace orgDenial
+	orgDenial atomic.Pointer[denial]
+
+	closeOnce sync.Once
+	closing   chan struct{} // closed when Close or Shutdown begins
+}
+
+// Runner is the one method that adapters need of a Guard.
+type Runner interface {
+	Run(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error
+}
+
+// New makes a Guard that asks v. It starts nothing: a Guard without work in flight has no
+// goroutine and no request. v must speak for one organisation, because an organisation-wide
+// code stops every device of the Guard. The error names the options that contradict each other
+// or are zero, negative or absurd.
+func New(v Validator, opts ...Option) (*Guard, error) {
+	if v == nil {
+		return nil, errors.New("guard: the Validator is nil")
+	}
+	c, err := newConfig(opts)
+	if err != nil {
+		return nil, err
+	}
+	g := &Guard{config: c, validator: v, clock: newClock(), closing: make(chan struct{})}
+	if len(c.observers) > 0 {
+		g.events = &events{observers: c.observers, timeout: c.timeout}
+	}
+	g.slots.init(c.maxRequests)
+	g.schedule.init(g.clock)
+	return g, nil
+}
+
+// Run calls fn, on the caller's goroutine, if the authority allows the device to execute, and
+// goes on asking while fn runs. When the device is denied, or has not been allowed anew by the
+// stop line, fn's context is cancelled with the denial as its cause. fn has to obey its context:
+// Go offers no way to stop a function that does not.
+//
+// Before the start Run waits for the authority: at most two timeouts and the retry budget, and
+// at most an interval for a free request where there are too many (WithMaxRequests).
+//
+// Run returns a *DeniedError when the device was denied, before the start or while fn ran, even
+// if fn returned nil then; the cause of ctx when ctx ended before the start; an error that
+// matches ErrClosed when the guard was closed; otherwise fn's own error, unchanged. A panic or
+// runtime.Goexit of fn goes on unwinding.
+func (g *Guard) Run(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error {
+	a, err := g.enter(ctx, deviceID, fn)
+	if err != nil {
+		return err
+	}
+	defer a.device.release()
+	_, err = a.once()
+	return err
+}
+
+// Do is Run for a function with a result. With an error of the guard's own the result is T's
+// zero value; with fn's own error it is what fn returned beside it.
+func Do[T any](ctx context.Context, r Runner, deviceID string, fn func(ctx context.Context) (T, error)) (T, error) {
+	var result T
+	var work error
+	err := r.Run(ctx, deviceID, func(ctx context.Context) error {
+		result, work = fn(ctx)
+		return work
+	})
+	if err != nil && !same(err, work) {
+		return *new(T), err
+	}
+	return result, err
+}
+
+// same is ==, for errors that cannot be compared too.
+func same(a, b error) bool {
+	if a == nil || b == nil || reflect.TypeOf(a) != reflect.TypeOf(b) {
+		return a == nil && b == nil
+	}
+	return !reflect.ValueOf(a).Comparable() || a == b
+}
+
+// Validate asks the authority now, under the same rules as Run, so that a Guard is a Validator
+// itself. A denial is a decision, not an error; where the authority could not be asked, both a
+// decision with CodeSystemUnavailable and a *DeniedError come back. What is learnt counts: a
+// denial stops the device's runs in flight, an ALLOW moves their stop line.
+func (g *Guard) Validate(ctx context.Context, deviceID string) (Decision, error) {
+	unanswered := Decision{Code: CodeSystemUnavailable, Reason: "the authority was not asked"}
+	if err := g.refusal(deviceID); err != nil {
+		if denied := (*DeniedError)(nil); errors.As(err, &denied) {
+			return denied.Decision, nil
+		}
+		return unanswered, err
+	}
+	if ctx.Err() != nil {
+		return unanswered, startCause(ctx)
+	}
+	a := &attempt{guard: g, device: g.hold(deviceID), ctx: ctx}
+	v, _, err := a.ask(g.clock.now())
+	a.device.mu.Unlock()
+	a.device.release()
+	switch {
+	case err != nil:
+		return unanswered, err
+	case v.Code == CodeSystemUnavailable:
+		return v.Decision, v.deniedError(deviceID)
+	}
+	return v.Decision, nil
+}
+
+// Hint says that something about the device has changed, "" that something has changed for every
+// device. It ends reuse and has devices with work in flight, or with a Keep that waits, asked
+// about at once. It decides nothing: a hint that is lost, late, forged or doubled costs at most a
+// request for each device. Hint does not block.
+func (g *Guard) Hint(deviceID string) {
+	if g.events != nil {
+		g.events.enqueue(Event{Kind: EventHinted, DeviceID: deviceID})
+	}
+	devices := g.registry.all
+	if deviceID != "" {
+		devices = func() []*device { return g.registry.one(deviceID) }
+	}
+	for _, d := range devices() {
+		d.mu.Lock()
+		if now := g.clock.now(); !d.gone {
+			d.expire(now)
+			d.hint(now)
+			d.settle(now)
+		}
+		d.mu.Unlock()
+	}
+}
+
+// StopBound is how long after the request of the last ALLOW was sent work may go on:
+// interval + timeout + budget.
+func (g *Guard) StopBound() time.Duration { return g.interval + g.timeout + g.budget }
+
+// String names the guard's settings, and nothing of the validator, which may hold a secret.
+func (g *Guard) String() string {
+	return "guard(interval " + g.interval.String() + ", timeout " + g.timeout.String() + ", budget " + g.budget.String() + ")"
+}
+
+// GoString is String, so that %#v prints no secret either.
+func (g *Guard) GoString() string { return g.String() }
+
+// denyAll tells every device but one, which knows, of a denial that concerns the organisation.
+func (g *Guard) denyAll(but *device, v verdict) {
+	g.orgMu.Lock()
+	n := &denial{seq: g.seq.Add(1), err: v.deniedError("")}
+	g.orgDenial.Store(n)
+	g.orgMu.Unlock()
+	for _, d := range g.registry.all() {
+		d.mu.Lock()
+		if d != but && !d.gone && d.perm != nil && d.perm.seq < n.seq {
+			now := g.clock.now()
+			d.deny(n.about(d.id), now)
+			d.settle(now)
+		}
+		d.mu.Unlock()
+	}
+}
+
+// handOn gives a slot back, or hands it to a device that waits for one.
+func (g *Guard) handOn() {
+	for d := g.slots.give(); d != nil; d = g.slots.give() {
+		if d.granted() {
+			return
+		}
+	}
+}

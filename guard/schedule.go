@@ -1,0 +1,142 @@
+package guard
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+// never is a time that does not come.
+const never = time.Duration(1<<63 - 1)
+
+// look is how often both clocks are looked at while runs are in flight (S6).
+const look = time.Second
+
+// schedule wakes devices: one heap and one timer for all of them, however many runs there are.
+// What a device is woken for is its own affair (device.wake); no call to the authority is ever
+// made on the timer's goroutine, so that nothing can hold it up (S4).
+//
+// Invariant: the timer is set no later than the earliest entry, and while a device with work in
+// flight is in the heap no later than one look away, because a timer follows the monotonic
+// clock alone.
+type schedule struct {
+	clock *clock
+	timer *time.Timer
+
+	mu      sync.Mutex // a leaf: nothing else is locked under it
+	entries entries
+	watched int           // entries of devices with work in flight
+	set     time.Duration // when the timer fires; never: it is stopped
+}
+
+// entry is a device's place in the schedule; guarded by schedule.mu.
+type entry struct {
+	at      time.Duration
+	index   int // in the heap, from 1; 0: not there
+	watched bool
+}
+
+func (s *schedule) init(c *clock) {
+	s.clock, s.set = c, never
+	s.timer = time.AfterFunc(time.Duration(never), s.fire)
+	s.timer.Stop()
+}
+
+// wake has the device woken at a time, never for not at all.
+func (s *schedule) wake(d *device, at time.Duration, watched bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &d.entry
+	if e.watched != watched {
+		e.watched = watched
+		if watched {
+			s.watched++
+		} else {
+			s.watched--
+		}
+	}
+	switch {
+	case at == never && e.index > 0:
+		heap.Remove(&s.entries, e.index-1)
+	case at == never:
+		return
+	case e.index == 0:
+		e.at = at
+		heap.Push(&s.entries, d)
+	case e.at != at:
+		e.at = at
+		heap.Fix(&s.entries, e.index-1)
+	}
+	s.reset()
+}
+
+// reset sets the timer for the earliest entry. The caller holds mu.
+func (s *schedule) reset() {
+	if len(s.entries) == 0 {
+		s.timer.Stop()
+		s.set = never
+		return
+	}
+	now := s.clock.now()
+	at := s.entries[0].entry.at
+	if s.watched > 0 {
+		at = min(at, now+look)
+	}
+	// Later is not worth a call into the runtime: the timer fires, finds nothing and is set
+	// anew. That also keeps a stream of short runs from putting the look at the clocks off.
+	// A time of firing that is past and has not fired is one that a clock has leapt over.
+	if at < s.set || s.set < now {
+		s.timer.Reset(at - now)
+		s.set = at
+	}
+}
+
+func (s *schedule) fire() {
+	now := s.clock.set().elapsed
+	for _, d := range s.due(now) {
+		d.wake()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reset()
+}
+
+// due takes out every device whose time has come.
+func (s *schedule) due(now time.Duration) []*device {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set = never
+	var ds []*device
+	for len(s.entries) > 0 && s.entries[0].entry.at <= now {
+		ds = append(ds, heap.Pop(&s.entries).(*device))
+	}
+	return ds
+}
+
+// entries is a heap by time for container/heap, each device knowing its index.
+type entries []*device
+
+func (h entries) Len() int           { return len(h) }
+func (h entries) Less(i, j int) bool { return h[i].entry.at < h[j].entry.at }
+
+func (h entries) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].entry.index, h[j].entry.index = i+1, j+1
+}
+
+// Push is heap.Interface's.
+func (h *entries) Push(x any) {
+	d := x.(*device)
+	*h = append(*h, d)
+	d.entry.index = len(*h)
+}
+
+// Pop is heap.Interface's.
+func (h *entries) Pop() any {
+	last := len(*h) - 1
+	d := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	d.entry.index = 0
+	return d
+}
