@@ -81,12 +81,7 @@ func (a *attempt) once() (stopped, err error) {
 		}
 		return nil, err
 	}
-	if g.events != nil {
-		g.events.tell(a.ctx, Event{
-			Kind: EventStarted, DeviceID: a.device.id, Decision: r.allowed.decision, Took: r.started - began,
-		})
-	}
-	return a.execute(r)
+	return a.execute(r, began)
 }
 
 func (a *attempt) newRun() *run {
@@ -140,6 +135,9 @@ func (d *device) revoked(seq uint64) *DeniedError {
 // returns with it locked; in between it is not.
 func (a *attempt) ask(now time.Duration) (verdict, uint64, error) {
 	d := a.device
+	if a.guard.closed() {
+		return verdict{}, 0, ErrClosed
+	}
 	var q *question
 	if a.patient {
 		q = d.joinPatiently(now, a.retryAfter)
@@ -163,7 +161,7 @@ func (a *attempt) ask(now time.Duration) (verdict, uint64, error) {
 
 // execute calls the function on the caller's goroutine and lets go of the run, however the
 // function ends. It never recovers: a panic and runtime.Goexit go on with their own value.
-func (a *attempt) execute(r *run) (stopped, err error) {
+func (a *attempt) execute(r *run, began time.Duration) (stopped, err error) {
 	var work error
 	called, returned := false, false
 	defer func() {
@@ -173,13 +171,24 @@ func (a *attempt) execute(r *run) (stopped, err error) {
 			stopped, err = outcome(s, work, called)
 		}
 	}()
-	// The observer may have taken its time over the start.
-	if a.guard.events == nil || r.check() == nil {
+	if a.tellStarted(r, began) {
 		called = true
 		work = a.fn(r.ctx)
 	}
 	returned = true
 	return nil, nil
+}
+
+// tellStarted tells the observers, and whether the permission is still live when they have taken
+// their time over it.
+func (a *attempt) tellStarted(r *run, began time.Duration) bool {
+	if a.guard.events == nil {
+		return true
+	}
+	a.guard.events.tell(a.ctx, Event{
+		Kind: EventStarted, DeviceID: a.device.id, Decision: r.allowed.decision, Took: r.started - began,
+	})
+	return r.check() == nil
 }
 
 // outcome is what Run returns of a run that has ended.

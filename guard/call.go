@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"time"
-
-	"github.com/execguard/execguard/contextx"
 )
 
 // Why a call to the authority is cancelled.
@@ -40,14 +38,11 @@ func (d *device) send(q *question) {
 	if q.retryUntil != 0 {
 		c.deadline = min(c.deadline, q.retryUntil)
 	}
-	ctx, cancel := context.WithCancelCause(asking.With(context.Background(), g))
+	ctx, cancel := context.WithCancelCause(context.Background())
 	c.cancel = cancel
 	d.next, d.flying, d.slotBy, q.backingOff = nil, c, 0, false
 	go c.run(callContext{ctx, c.at.at.Add(c.deadline - c.at.elapsed)})
 }
-
-// asking marks the context of a call to the authority.
-var asking = contextx.NewKey[*Guard]("guard.asking")
 
 // callContext tells a validator how long it has. It is the schedule that ends it, on the
 // guard's own clock, not a timer a call.

@@ -23,7 +23,7 @@ func (g *Guard) Shutdown(ctx context.Context) error {
 	g.stopStarting()
 	select {
 	case <-g.drained():
-		return nil
+		return g.Close() // what was held for reuse
 	case <-ctx.Done():
 		_ = g.Close()
 		return context.Cause(ctx)

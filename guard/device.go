@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,42 +144,6 @@ func (d *device) expire(now time.Duration) {
 	}
 	v := unavailable(Decision{}, nil, reason)
 	d.deny(v.deniedError(d.id), now)
-}
-
-// plan sets due to a point of the device's phase after a time, but no later than another. A
-// device without a phase, or with one that comes too late, gets a random one, so that devices
-// that were started together are not asked about together for ever (L4).
-func (d *device) plan(now, after, latest time.Duration) {
-	if d.due != 0 && d.due <= after {
-		d.due += ((after-d.due)/d.guard.interval + 1) * d.guard.interval
-	}
-	if d.due != 0 && d.due <= latest {
-		return
-	}
-	d.due = max(now, 1)
-	if latest > now {
-		d.due += rand.N(latest - now)
-	}
-}
-
-// reuse notes that the permission is in demand: it will be renewed ahead of its end (L6).
-func (d *device) reuse(now time.Duration) {
-	if !d.demand {
-		d.demand = true
-		d.plan(now, d.perm.sent, d.perm.sent+d.fresh())
-	}
-}
-
-// fresh is how long after its request a permission in demand is renewed: early enough for the
-// answer to be there before maxAge is over. It goes in steps, so that a latency that wavers a
-// little does not move the phase.
-func (d *device) fresh() time.Duration {
-	maxAge := d.guard.maxAge
-	lead := maxAge / 16
-	for lead < 2*d.latency && lead < maxAge/2 {
-		lead *= 2
-	}
-	return maxAge - lead
 }
 
 // settle brings the device to rest after a change: it drops what nobody wants, asks what may be

@@ -17,7 +17,7 @@ import (
 type question struct {
 	callers int  // who waits for the answer
 	watch   bool // it is the watch's own: «could not ask» ends the runs in flight
-	hint    bool // it was asked for by a hint, on behalf of the runs in flight
+	hint    bool // it was asked for by a hint, on behalf of all who are about the device
 	ahead   bool // it renews a permission in demand
 
 	notBefore  time.Duration // when it may be sent
@@ -34,7 +34,7 @@ type question struct {
 
 // wanted tells a question that somebody still waits for from one that nobody does.
 func (d *device) wanted(q *question) bool {
-	return q.callers > 0 || q.ahead || (q.watch || q.hint) && d.live.n > 0
+	return q.callers > 0 || q.ahead || q.hint && d.held > 0 || q.watch && d.live.n > 0
 }
 
 // join returns the question that will be sent next, so that whoever joins it gets an answer to
@@ -92,52 +92,6 @@ func (g *Guard) wait(ctx context.Context, q *question) error {
 	}
 }
 
-// askDue asks the watch's own question, or renews a permission in demand, and sets the next.
-func (d *device) askDue(now time.Duration) {
-	q := d.join(now)
-	q.watch = q.watch || d.live.n > 0
-	q.ahead = q.ahead || d.demand
-	period := d.guard.interval
-	if d.demand {
-		period = d.fresh()
-	}
-	d.demand = false
-	d.due += period
-	if d.due <= now {
-		d.due = now + period
-	}
-}
-
-// hint ends reuse and brings a question forward, where there is anybody to ask it for; those
-// that come within a tenth of an interval are asked once, at its end (B3).
-func (d *device) hint(now time.Duration) {
-	d.hintSeq = d.guard.seq.Add(1)
-	switch again := d.hintedAt + d.guard.interval/10; {
-	case now < again:
-		d.hintDue = again
-	default:
-		d.askHinted(now)
-	}
-}
-
-// askHinted asks because of a hint. Where nothing runs it asks for the Keeps that wait, and for
-// them no sooner than the authority wants to hear from them.
-func (d *device) askHinted(now time.Duration) {
-	d.hintDue = 0
-	at := now
-	switch {
-	case d.live.n > 0 || d.demand:
-	case d.next != nil:
-		at = max(at, d.next.floor)
-	default:
-		return
-	}
-	d.hintedAt = now
-	q := d.join(at)
-	q.hint = true
-	q.ahead = q.ahead || d.demand
-}
-
 // dropUnwanted drops the question that nobody waits for any more, or cancels its call (L3).
 func (d *device) dropUnwanted() {
 	if d.next != nil && !d.wanted(d.next) {
@@ -148,76 +102,6 @@ func (d *device) dropUnwanted() {
 		d.flying.unwanted = true
 		d.flying.cancel(errUnwanted)
 	}
-}
-
-// askNext sends the next question as soon as it may be.
-func (d *device) askNext(now time.Duration) {
-	q := d.next
-	if q == nil || d.flying != nil || now < q.notBefore {
-		return
-	}
-	urgent := q.watch || q.hint
-	switch slots := &d.guard.slots; {
-	case d.hung >= maxHung:
-		d.refuse(now, "two calls about this device have not returned")
-	case q.retryUntil != 0 && now >= q.retryUntil:
-		d.refuse(now, "no try came through within the budget")
-	case d.slotBy != 0:
-		if urgent && slots.promote(d) {
-			d.send(q)
-		}
-	case slots.take(d, urgent):
-		d.send(q)
-	default:
-		d.slotBy = now + d.guard.interval
-	}
-}
-
-// granted is called with a slot that d had waited for, and tells whether it was taken.
-func (d *device) granted() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.guard.clock.now()
-	d.expire(now)
-	d.dropUnwanted()
-	waits := d.slotBy != 0
-	d.unqueue() // it may have left the queue meanwhile, and even have come back
-	if waits {
-		d.send(d.next)
-	}
-	d.settle(now)
-	return waits
-}
-
-func (d *device) unqueue() {
-	if d.slotBy != 0 {
-		d.guard.slots.leave(d)
-		d.slotBy = 0
-	}
-}
-
-// refuse answers the next question without asking it.
-func (d *device) refuse(now time.Duration, reason string) {
-	q := d.next
-	d.unqueue()
-	d.next = nil
-	d.resolve(q, unavailable(Decision{}, nil, reason), 0, now)
-}
-
-// refuseStarts refuses those that have waited an interval for a slot. Runs in flight go on
-// waiting for theirs until their stop line.
-func (d *device) refuseStarts(now time.Duration) {
-	q := d.next
-	v := unavailable(Decision{}, nil, "no request to the authority became free within the interval")
-	if d.live.n > 0 && (q.watch || q.hint) {
-		rest := *q
-		rest.callers, rest.done = 0, make(chan struct{})
-		d.next, d.slotBy = &rest, now+d.guard.interval
-	} else {
-		d.unqueue()
-		d.next = nil
-	}
-	q.answer(v, 0)
 }
 
 // resolve makes the verdict of a try known: to the device, and where it is the last to those
