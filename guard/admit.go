@@ -196,7 +196,7 @@ func outcome(s *stop, work error, called bool) (stopped, err error) {
 	if s == nil {
 		return nil, work
 	}
-	if denied, ok := s.err.(*DeniedError); ok && !called { //nolint:errorlint // stops are never wrapped
+	if denied, ok := s.err.(*DeniedError); ok && !called {
 		before := *denied
 		before.InFlight = false
 		return &before, &before

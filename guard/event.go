@@ -28,12 +28,16 @@ const (
 // bounded queue; what did not fit is counted in Dropped.
 type Event struct {
 	Kind     EventKind
-	DeviceID string        // "" for a hint that concerns every device
-	Decision Decision      // what allowed or denied; with its request id
-	Err      error         // refused, stopped: the denial or ErrClosed; finished: the function's own; validated: why the authority could not be asked
-	Took     time.Duration // validated: the call; started and refused: the wait; stopped, finished and overran: the function
-	After    time.Duration // stopped and overran: how long the function went on after it was told
-	Dropped  uint64        // events that the queue has lost since the guard was made
+	DeviceID string   // "" for a hint that concerns every device
+	Decision Decision // what allowed or denied; with its request id
+	// Err is the denial or ErrClosed for refused, stopped and overran, the function's own error
+	// for finished, and for validated why the authority could not be asked.
+	Err error
+	// Took is how long the call to the authority took for validated, the wait for started and
+	// refused, and the function for stopped, finished and overran.
+	Took    time.Duration
+	After   time.Duration // stopped and overran: how long the function went on after it was told
+	Dropped uint64        // events that the queue has lost since the guard was made
 }
 
 // queueLength bounds the events that wait for a slow observer.

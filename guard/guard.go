@@ -97,7 +97,7 @@ func same(a, b error) bool {
 	if a == nil || b == nil || reflect.TypeOf(a) != reflect.TypeOf(b) {
 		return a == nil && b == nil
 	}
-	return !reflect.ValueOf(a).Comparable() || a == b
+	return !reflect.ValueOf(a).Comparable() || a == b //nolint:errorlint // the very same is meant
 }
 
 // Validate asks the authority now, under the same rules as Run, so that a Guard is a Validator

@@ -9,8 +9,8 @@ import (
 // run is one execution of the caller's function.
 type run struct {
 	device *device
-	outer  *run // the run that the caller's context stands in, perhaps of another guard
-	ctx    context.Context
+	outer  *run            // the run that the caller's context stands in, perhaps of another guard
+	ctx    context.Context //nolint:containedctx // the one it hands to the function
 	cancel context.CancelCauseFunc
 	stop   atomic.Pointer[stop] // why it has to stop; nil: it may go on. Written once, under device.mu
 	over   atomic.Bool          // Run has let go of it

@@ -38,7 +38,7 @@ type entry struct {
 
 func (s *schedule) init(c *clock) {
 	s.clock, s.set = c, never
-	s.timer = time.AfterFunc(time.Duration(never), s.fire)
+	s.timer = time.AfterFunc(never, s.fire)
 	s.timer.Stop()
 }
 

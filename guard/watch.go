@@ -10,7 +10,8 @@ import (
 // that were started together are not asked about together for ever (L4).
 func (d *device) plan(now, after, latest time.Duration) {
 	if d.due != 0 && d.due <= after {
-		d.due += ((after-d.due)/d.guard.interval + 1) * d.guard.interval
+		interval := d.guard.interval
+		d.due = after + interval - (after-d.due)%interval
 	}
 	if d.due != 0 && d.due <= latest {
 		return
