@@ -106,7 +106,7 @@ func (a *attempt) admit(r *run) (refused bool, err error) {
 	}
 	v, seq, err := a.ask(now)
 	now = g.clock.now()
-	d.expire(now)
+	d.update(now)
 	defer d.settle(now)
 	switch {
 	case g.closed():

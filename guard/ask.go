@@ -40,7 +40,7 @@ func (d *device) granted() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.guard.clock.now()
-	d.expire(now)
+	d.update(now)
 	d.dropUnwanted()
 	sent := d.slotBy != 0
 	d.unqueue() // it may have left the queue meanwhile, and even have come back

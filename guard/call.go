@@ -96,14 +96,14 @@ func (c *call) returned(v verdict) {
 	d, g := c.device, c.device.guard
 	d.mu.Lock()
 	now := g.clock.now()
-	d.expire(now)
+	d.update(now)
 	answered := !c.givenUp && !c.unwanted
 	denied := c.learn(v, now)
 	d.settle(now)
 	d.mu.Unlock()
 	c.cancel(nil)
 	if denied.Code.organisationWide() {
-		g.denyAll(d, denied)
+		g.update()
 	}
 	if answered {
 		g.events.enqueue(validated(d.id, v, now-c.at.elapsed))
@@ -137,13 +137,12 @@ func (c *call) learn(v verdict, now time.Duration) (denied verdict) {
 	return v
 }
 
-// learnLate takes the answer of a call that was given up. It can no longer allow anything. That
-// it denies is news, unless the permission that is there now was asked for later.
+// learnLate takes the answer of a call that was given up. It can no longer allow anything, but a
+// denial is one whenever it is learnt (S3, S5), even where a younger request was allowed.
 func (c *call) learnLate(v verdict, now time.Duration) (denied verdict) {
 	d := c.device
 	d.hung--
-	stale := d.perm != nil && d.perm.seq > c.seq
-	if c.unwanted || stale || v.Allowed || v.Code == CodeSystemUnavailable {
+	if c.unwanted || v.Allowed || v.Code == CodeSystemUnavailable {
 		return verdict{}
 	}
 	d.deny(v.deniedError(d.id), now)

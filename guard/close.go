@@ -10,6 +10,7 @@ import (
 // may be called more than once, always returns nil and does not block.
 func (g *Guard) Close() error {
 	g.stopStarting()
+	g.shut.Store(true)
 	for _, d := range g.registry.all() {
 		d.close()
 	}
@@ -21,11 +22,17 @@ func (g *Guard) Close() error {
 // has returned. When ctx ends first it closes the guard and returns the cause of ctx at once.
 func (g *Guard) Shutdown(ctx context.Context) error {
 	g.stopStarting()
+	drained := g.drained()
+	defer g.Close()
 	select {
-	case <-g.drained():
-		return g.Close() // what was held for reuse
+	case <-drained:
+		return nil
+	default: // and only then ctx: an idle guard is shut down, however late it is
+	}
+	select {
+	case <-drained:
+		return nil
 	case <-ctx.Done():
-		_ = g.Close()
 		return context.Cause(ctx)
 	}
 }
@@ -51,15 +58,8 @@ func (d *device) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.guard.clock.now()
-	d.expire(now)
+	d.update(now)
 	d.stop(&closedError{}, now)
-	d.demand = false
-	if d.next != nil {
-		d.next.ahead = false
-	}
-	if d.flying != nil {
-		d.flying.question.ahead = false
-	}
 	d.settle(now)
 }
 

@@ -2,6 +2,8 @@ package guard
 
 import (
 	"context"
+	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 )
@@ -48,6 +50,10 @@ type verdict struct {
 // code that came with Allowed == false is «could not ask», with a Reason.
 func judge(deviceID string, d Decision, err error) verdict {
 	d.RetryAfter = max(d.RetryAfter, 0)
+	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
+		// It is not nil, and whoever looks into it will panic.
+		err = fmt.Errorf("the error is a nil %T", err)
+	}
 	switch {
 	case d.DeviceID != "" && d.DeviceID != deviceID:
 		d.DeviceID = ""
@@ -73,8 +79,10 @@ func judge(deviceID string, d Decision, err error) verdict {
 
 func whyUnavailable(d Decision, err error) string {
 	switch {
-	case err != nil:
+	case err != nil && err.Error() != "":
 		return err.Error()
+	case err != nil:
+		return fmt.Sprintf("the validator returned a %T", err)
 	case d.Code == "":
 		return "the decision has no code"
 	default:

@@ -26,7 +26,8 @@ type device struct {
 	gone    bool          // forgotten: look it up again
 	held    int           // Runs, Keeps and Validates that are about it
 	perm    *permission   // nil: none
-	denial  *denial       // the latest that was learnt
+	denial  *denial       // the latest that was learnt about it
+	wideSeq uint64        // the latest about the organisation that was applied
 	live    runs          // in flight, permitted
 	stopped runs          // in flight, told to stop
 	flying  *call         // the request in flight
@@ -74,7 +75,7 @@ func (d *device) permitted(now time.Duration, seq uint64) bool {
 
 // reusable tells whether a run may start without a question of its own.
 func (d *device) reusable(now time.Duration) bool {
-	return d.guard.maxAge > 0 && d.permitted(now, d.hintSeq) && now-d.perm.sent <= d.guard.maxAge
+	return d.guard.maxAge > 0 && !d.guard.closed() && d.permitted(now, d.hintSeq) && now-d.perm.sent <= d.guard.maxAge
 }
 
 // overtaking returns the denial that was learnt after the request seq was sent, nil where there
@@ -103,11 +104,14 @@ func (d *device) permit(p *permission) {
 }
 
 // deny makes err known: nothing is permitted any more, and every run in flight is told to stop.
+// The other devices learn of an organisation-wide code at their next update.
 func (d *device) deny(err *DeniedError, now time.Duration) {
 	d.denial = &denial{seq: d.guard.seq.Add(1), err: err}
-	stopped := *err
-	stopped.InFlight = true
-	d.stop(&stopped, now)
+	if err.Decision.Code.organisationWide() {
+		d.guard.learnWide(d.denial)
+		d.wideSeq = d.denial.seq
+	}
+	d.stop(err.inFlight(), now)
 }
 
 // stop takes the permission away and tells every run in flight to stop.
@@ -129,11 +133,21 @@ func (d *device) stop(err stopError, now time.Duration) {
 	}
 }
 
-// expire tells the runs to stop whose permission has run out.
-func (d *device) expire(now time.Duration) {
-	if d.perm == nil || now < d.perm.line {
-		return
+// update applies what has happened elsewhere: the organisation was denied, or time has passed.
+// It is the first thing done under mu, so that no run outlives the denial that it has earned
+// because a newer permission came first.
+func (d *device) update(now time.Duration) {
+	if wide := d.guard.orgDenial.Load(); wide != nil && wide.seq > d.wideSeq {
+		d.wideSeq = wide.seq
+		d.stop(wide.about(d.id).inFlight(), now)
 	}
+	if d.perm != nil && now >= d.perm.line {
+		d.expire(now)
+	}
+}
+
+// expire ends a permission that has run out.
+func (d *device) expire(now time.Duration) {
 	if d.live.n == 0 {
 		d.stop(nil, now)
 		return
@@ -216,7 +230,7 @@ func (d *device) wake() {
 	}
 	d.wakeAt = never // the schedule has let go of it
 	now := d.guard.clock.now()
-	d.expire(now)
+	d.update(now)
 	if d.flying != nil && now >= d.flying.deadline {
 		d.giveUp(now)
 	}

@@ -63,6 +63,13 @@ func (e *DeniedError) Is(target error) bool {
 // matches context.Canceled.
 func (e *DeniedError) Unwrap() []error { return withoutCanceled(e.reason, e.work) }
 
+// inFlight is the denial as the runs get it that it stops.
+func (e *DeniedError) inFlight() *DeniedError {
+	stopped := *e
+	stopped.InFlight = true
+	return &stopped
+}
+
 // ended is the denial of a run whose function has returned work.
 func (e *DeniedError) ended(work error) error {
 	if work == nil {

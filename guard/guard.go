@@ -21,12 +21,12 @@ type Guard struct {
 	slots     slots
 	schedule  schedule
 
-	seq       atomic.Uint64 // the order of requests sent and denials learnt
-	orgMu     sync.Mutex    // held to replace orgDenial
-	orgDenial atomic.Pointer[denial]
+	seq       atomic.Uint64          // the order of requests sent and denials learnt
+	orgDenial atomic.Pointer[denial] // the latest that concerns every device
 
 	closeOnce sync.Once
 	closing   chan struct{} // closed when Close or Shutdown begins
+	shut      atomic.Bool   // Close was called
 }
 
 // Runner is the one method that adapters need of a Guard.
@@ -143,7 +143,7 @@ func (g *Guard) Hint(deviceID string) {
 	for _, d := range devices() {
 		d.mu.Lock()
 		if now := g.clock.now(); !d.gone {
-			d.expire(now)
+			d.update(now)
 			d.hint(now)
 			d.settle(now)
 		}
@@ -163,19 +163,23 @@ func (g *Guard) String() string {
 // GoString is String, so that %#v prints no secret either.
 func (g *Guard) GoString() string { return g.String() }
 
-// denyAll tells every device but one, which knows, of a denial that concerns the organisation.
-func (g *Guard) denyAll(but *device, v verdict) {
-	g.orgMu.Lock()
-	n := &denial{seq: g.seq.Add(1), err: v.deniedError("")}
-	g.orgDenial.Store(n)
-	g.orgMu.Unlock()
+// learnWide notes a denial that concerns the organisation, unless a later one is known.
+func (g *Guard) learnWide(n *denial) {
+	for {
+		known := g.orgDenial.Load()
+		if known != nil && known.seq > n.seq || g.orgDenial.CompareAndSwap(known, n) {
+			return
+		}
+	}
+}
+
+// update has every device apply what is known.
+func (g *Guard) update() {
 	for _, d := range g.registry.all() {
 		d.mu.Lock()
-		if d != but && !d.gone && d.perm != nil && d.perm.seq < n.seq {
-			now := g.clock.now()
-			d.deny(n.about(d.id), now)
-			d.settle(now)
-		}
+		now := g.clock.now()
+		d.update(now)
+		d.settle(now)
 		d.mu.Unlock()
 	}
 }

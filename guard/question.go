@@ -34,6 +34,9 @@ type question struct {
 
 // wanted tells a question that somebody still waits for from one that nobody does.
 func (d *device) wanted(q *question) bool {
+	if d.guard.shut.Load() {
+		return false
+	}
 	return q.callers > 0 || q.ahead || q.hint && d.held > 0 || q.watch && d.live.n > 0
 }
 

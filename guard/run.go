@@ -86,7 +86,7 @@ func (r *run) check() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.guard.clock.now()
-	d.expire(now)
+	d.update(now)
 	d.settle(now)
 	if s := r.stop.Load(); s != nil {
 		return s.err
@@ -116,7 +116,7 @@ func (r *run) end() (s *stop, now time.Duration) {
 	d := r.device
 	d.mu.Lock()
 	now = d.guard.clock.now()
-	d.expire(now)
+	d.update(now)
 	r.list.remove(r)
 	r.over.Store(true)
 	d.settle(now)
