@@ -54,40 +54,46 @@ func judge(deviceID string, d Decision, err error) verdict {
 		// It is not nil, and whoever looks into it will panic.
 		err = fmt.Errorf("the error is a nil %T", err)
 	}
-	switch {
-	case d.DeviceID != "" && d.DeviceID != deviceID:
+	if why := nonsense(deviceID, d, err); why != "" {
 		d.DeviceID = ""
-		return unavailable(d, err, "the answer is about another device")
-	case d.Allowed && err != nil:
-		return unavailable(d, err, "an allowed decision came with an error: "+err.Error())
-	case d.Allowed && d.Code == "":
-		return unavailable(d, err, "an allowed decision came without a code")
-	case d.Allowed && d.Code != CodeAllow:
-		return unavailable(d, err, "an allowed decision came with the code "+strconv.Quote(string(d.Code)))
-	case d.Allowed:
-		return verdict{Decision: d}
-	case d.Code == CodeAllow:
-		return unavailable(d, err, "a refused decision came with the code ALLOW")
-	case d.Code == CodeSystemUnavailable && d.Reason != "":
-		return verdict{Decision: d, reason: err}
-	case d.Code == CodeSystemUnavailable || d.Code == "":
-		return unavailable(d, err, whyUnavailable(d, err))
-	default:
-		return verdict{Decision: d, reason: err}
+		return unavailable(d, err, why)
 	}
+	if d.Code == CodeSystemUnavailable && d.Reason == "" {
+		d.Reason = "the authority could not decide"
+		if err != nil {
+			d.Reason = textOf(err)
+		}
+	}
+	return verdict{Decision: d, reason: err}
 }
 
-func whyUnavailable(d Decision, err error) string {
+// nonsense says what about an answer makes no sense, "" where it does make sense.
+func nonsense(deviceID string, d Decision, err error) string {
 	switch {
-	case err != nil && err.Error() != "":
-		return err.Error()
-	case err != nil:
-		return fmt.Sprintf("the validator returned a %T", err)
+	case d.DeviceID != "" && d.DeviceID != deviceID:
+		return "the answer is about another device"
+	case d.Allowed && err != nil:
+		return "an allowed decision came with an error: " + textOf(err)
+	case d.Allowed && d.Code == "":
+		return "an allowed decision came without a code"
+	case d.Allowed && d.Code != CodeAllow:
+		return "an allowed decision came with the code " + strconv.Quote(string(d.Code))
+	case !d.Allowed && d.Code == CodeAllow:
+		return "a refused decision came with the code ALLOW"
+	case d.Code == "" && err != nil:
+		return textOf(err)
 	case d.Code == "":
 		return "the decision has no code"
-	default:
-		return "the authority could not decide"
 	}
+	return ""
+}
+
+// textOf is the error's text, or its type where it has none.
+func textOf(err error) string {
+	if text := err.Error(); text != "" {
+		return text
+	}
+	return fmt.Sprintf("the validator returned a %T", err)
 }
 
 // unavailable is the verdict «could not ask», keeping what the answer said beside it.
