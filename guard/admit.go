@@ -7,6 +7,8 @@ import (
 	"time"
 )
 
+var errNoFunction = errors.New("guard: the function is nil")
+
 // attempt is one call of Run, or of Keep, on its way to the function.
 type attempt struct {
 	guard  *Guard
@@ -21,7 +23,7 @@ type attempt struct {
 // enter refuses what needs no question, and holds the device.
 func (g *Guard) enter(ctx context.Context, deviceID string, fn func(ctx context.Context) error) (*attempt, error) {
 	if fn == nil {
-		return nil, errors.New("guard: the function is nil")
+		return nil, errNoFunction
 	}
 	if err := g.refusal(deviceID); err != nil {
 		g.refused(ctx, deviceID, err, 0)

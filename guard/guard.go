@@ -82,6 +82,9 @@ func (g *Guard) Run(ctx context.Context, deviceID string, fn func(ctx context.Co
 func Do[T any](ctx context.Context, r Runner, deviceID string, fn func(ctx context.Context) (T, error)) (T, error) {
 	var result T
 	var work error
+	if fn == nil {
+		return result, errNoFunction
+	}
 	err := r.Run(ctx, deviceID, func(ctx context.Context) error {
 		result, work = fn(ctx)
 		return work
