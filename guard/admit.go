@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 )
 
 var errNoFunction = errors.New("guard: the function is nil")
@@ -16,8 +15,8 @@ type attempt struct {
 	ctx    context.Context //nolint:containedctx // the caller's, for the length of his call
 	fn     func(ctx context.Context) error
 
-	patient    bool          // wait for the device's turn to ask (Keep)
-	retryAfter time.Duration // and not before this
+	patient bool   // wait for the device's turn to ask (Keep)
+	after   uint64 // what was sent before that answer, or before the function's end, is no news to a Keep
 }
 
 // enter refuses what needs no question, and holds the device.
@@ -32,9 +31,7 @@ func (g *Guard) enter(ctx context.Context, deviceID string, fn func(ctx context.
 	if ctx.Err() != nil {
 		return nil, startCause(ctx)
 	}
-	d := g.hold(deviceID)
-	d.mu.Unlock()
-	return &attempt{guard: g, device: d, ctx: ctx, fn: fn}, nil
+	return &attempt{guard: g, device: g.hold(deviceID), ctx: ctx, fn: fn}, nil
 }
 
 // refusal is why nothing can start, whatever the authority says.
@@ -50,79 +47,101 @@ func (g *Guard) refusal(deviceID string) error {
 	return nil
 }
 
-// hold returns the device, locked, and keeps it from being forgotten until release.
+// hold keeps the device from being forgotten until release.
 func (g *Guard) hold(deviceID string) *device {
 	for {
 		d := g.registry.get(g, deviceID)
-		d.mu.Lock()
-		if !d.gone {
+		now := d.lock()
+		found := !d.gone
+		if found {
 			d.held++
+		}
+		d.unlock(now)
+		if found {
 			return d
 		}
-		d.mu.Unlock()
 	}
 }
 
 func (d *device) release() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	now := d.lock()
 	d.held--
-	d.settle(d.guard.clock.now())
+	d.unlock(now)
 }
 
 // once waits for a permission and calls the function under it. It returns why the guard refused
 // the function or stopped it, nil where it did neither, and what Run returns.
 func (a *attempt) once() (stopped, err error) {
-	g, began := a.guard, a.guard.clock.now()
+	began := a.guard.clock.now()
 	r := a.newRun()
-	if refused, err := a.admit(r); err != nil {
-		r.cancel(nil)
-		if refused {
-			g.refused(a.ctx, a.device.id, err, g.clock.now()-began)
-			return err, err
-		}
+	refused, err := a.admit(r)
+	switch {
+	case err == nil:
+		return a.execute(r, began)
+	case refused:
+		r.letGo()
+		a.guard.refused(a.ctx, a.device.id, err, a.guard.clock.now()-began)
+		return err, err
+	default:
+		r.letGo()
 		return nil, err
 	}
-	return a.execute(r, began)
-}
-
-func (a *attempt) newRun() *run {
-	r := &run{device: a.device}
-	r.outer, _ = runKey.From(a.ctx)
-	ctx, cancel := context.WithCancelCause(a.ctx)
-	r.ctx, r.cancel = runKey.With(ctx, r), cancel
-	return r
 }
 
 // admit makes r a run in flight, or says why not, and whether it was the guard that refused it
 // and not the caller's own context that ended.
 func (a *attempt) admit(r *run) (refused bool, err error) {
-	g, d := a.guard, a.device
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := g.clock.now()
-	if a.ctx.Err() == nil && !g.closed() && d.reusable(now) && d.begin(r, now, 0) {
-		d.reuse(now)
-		d.settle(now)
+	if a.ctx.Err() != nil {
+		return false, startCause(a.ctx)
+	}
+	if a.reuse(r) {
 		return false, nil
 	}
-	v, seq, err := a.ask(now)
-	now = g.clock.now()
-	d.update(now)
-	defer d.settle(now)
+	v, seq, err := a.ask()
 	switch {
-	case g.closed():
+	case a.guard.closed():
 		return true, ErrClosed
 	case err != nil:
 		return false, err
 	case a.ctx.Err() != nil:
 		return false, startCause(a.ctx)
 	case !v.Allowed:
-		return true, v.deniedError(d.id)
-	case !d.begin(r, now, seq):
-		return true, d.revoked(seq)
+		return true, v.deniedError(a.device.id)
 	}
-	return false, nil
+	err = a.device.start(r, seq)
+	return err != nil, err
+}
+
+// reuse makes r a run in flight on a permission that is there already.
+func (a *attempt) reuse(r *run) bool {
+	d := a.device
+	now := d.lock()
+	defer d.unlock(now)
+	switch {
+	case d.reusable(now):
+		d.begin(r, now)
+		d.demanded(now)
+		return true
+	case a.patient && !a.guard.closed() && d.permitted(now, a.after+1):
+		// The device was allowed on somebody's question that was sent after this Keep was refused.
+		d.begin(r, now)
+		return true
+	}
+	return false
+}
+
+// start makes r a run in flight on the ALLOW that was sent as seq, or on a newer one.
+func (d *device) start(r *run, seq uint64) error {
+	now := d.lock()
+	defer d.unlock(now)
+	switch {
+	case d.guard.closed():
+		return ErrClosed
+	case !d.permitted(now, seq):
+		return d.revoked(seq)
+	}
+	d.begin(r, now)
+	return nil
 }
 
 // revoked is why an ALLOW that was sent as seq no longer stands.
@@ -133,96 +152,50 @@ func (d *device) revoked(seq uint64) *DeniedError {
 	return unavailable(Decision{}, nil, "the ALLOW ran out before the start").deniedError(d.id)
 }
 
-// ask joins a question and waits for the answer. It is called with the device locked and
-// returns with it locked; in between it is not.
-func (a *attempt) ask(now time.Duration) (verdict, uint64, error) {
-	d := a.device
-	if a.guard.closed() {
-		return verdict{}, 0, ErrClosed
+// stands is v, unless it is an ALLOW that was overtaken by a denial before its caller saw it.
+func (d *device) stands(v verdict, seq uint64) verdict {
+	now := d.lock()
+	defer d.unlock(now)
+	if err := d.overtaking(seq); v.Allowed && err != nil {
+		return err.verdict()
 	}
-	var q *question
-	if a.patient {
-		q = d.joinPatiently(now, a.retryAfter)
-	} else {
-		q = d.join(now)
-	}
-	q.callers++
-	d.settle(now)
-	d.mu.Unlock()
-	err := a.guard.wait(a.ctx, q)
-	d.mu.Lock()
+	return v
+}
+
+// ask joins a question and waits for the answer. Waiting calls the caller's context, which is
+// his code: no lock is held, and whatever becomes of it, the question loses its caller.
+func (a *attempt) ask() (v verdict, seq uint64, err error) {
+	w, err := a.join()
 	if err != nil {
-		q.leave()
 		return verdict{}, 0, err
 	}
-	for q.into != nil {
-		q = q.into
-	}
-	return q.verdict, q.seq, nil
-}
-
-// execute calls the function on the caller's goroutine and lets go of the run, however the
-// function ends. It never recovers: a panic and runtime.Goexit go on with their own value.
-func (a *attempt) execute(r *run, began time.Duration) (stopped, err error) {
-	var work error
-	called, returned := false, false
+	answered := false
 	defer func() {
-		s, now := r.end()
-		a.ended(r, s, work, now)
-		if returned {
-			stopped, err = outcome(s, work, called)
+		if !answered {
+			now := a.device.lock()
+			w.leave()
+			a.device.unlock(now)
 		}
 	}()
-	if a.tellStarted(r, began) {
-		called = true
-		work = a.fn(r.ctx)
+	if err := a.guard.wait(a.ctx, w); err != nil {
+		return verdict{}, 0, err
 	}
-	returned = true
-	return nil, nil
+	answered = true
+	a.after = w.asOf
+	return w.verdict, w.seq, nil
 }
 
-// tellStarted tells the observers, and whether the permission is still live when they have taken
-// their time over it.
-func (a *attempt) tellStarted(r *run, began time.Duration) bool {
-	if a.guard.events == nil {
-		return true
+// join joins the question that is sent next.
+func (a *attempt) join() (*waiter, error) {
+	d := a.device
+	now := d.lock()
+	defer d.unlock(now)
+	switch {
+	case a.guard.closed():
+		return nil, ErrClosed
+	case a.patient:
+		return d.joinPatiently(now).add(now, true), nil
+	default:
+		return d.join().add(now, false), nil
 	}
-	a.guard.events.tell(a.ctx, Event{
-		Kind: EventStarted, DeviceID: a.device.id, Decision: r.allowed.decision, Took: r.started - began,
-	})
-	return r.check() == nil
-}
-
-// outcome is what Run returns of a run that has ended.
-func outcome(s *stop, work error, called bool) (stopped, err error) {
-	if s == nil {
-		return nil, work
-	}
-	if denied, ok := s.err.(*DeniedError); ok && !called {
-		before := *denied
-		before.InFlight = false
-		return &before, &before
-	}
-	return s.err, s.err.ended(work)
-}
-
-// refused tells the observers of a run that did not start.
-func (g *Guard) refused(ctx context.Context, deviceID string, err error, took time.Duration) {
-	if g.events != nil {
-		g.events.tell(ctx, Event{Kind: EventRefused, DeviceID: deviceID, Decision: stopDecision(err), Err: err, Took: took})
-	}
-}
-
-// ended tells the observers of a run that is over.
-func (a *attempt) ended(r *run, s *stop, work error, now time.Duration) {
-	if a.guard.events == nil {
-		return
-	}
-	ev := Event{
-		Kind: EventFinished, DeviceID: a.device.id, Decision: r.allowed.decision, Err: work, Took: now - r.started,
-	}
-	if s != nil {
-		ev.Kind, ev.Decision, ev.Err, ev.After = EventStopped, stopDecision(s.err), s.err.ended(work), now-s.at
-	}
-	a.guard.events.tell(a.ctx, ev)
 }

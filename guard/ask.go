@@ -15,34 +15,35 @@ var (
 // askNext sends the next question as soon as it may be.
 func (d *device) askNext(now time.Duration) {
 	q := d.next
-	if q == nil || d.flying != nil || now < q.notBefore {
+	if q == nil || d.flying != nil || now < d.sendAt(q) {
 		return
 	}
-	urgent := q.watch || q.hint
+	urgent := (q.watch || q.hint) && d.live.n > 0 // starts must not take the place of what runs
 	switch slots := &d.guard.slots; {
 	case d.hung >= maxHung:
 		d.refuse(now, errHung)
 	case q.late(now):
 		d.refuse(now, errLate)
-	case d.slotBy != 0:
+	case d.queued:
 		if urgent && slots.promote(d) {
 			d.send(q)
 		}
-	case slots.take(d, urgent):
+	case slots.take(d, urgent, d.eager(q) || q.hint):
 		d.send(q)
+	case d.eager(q) || q.hint:
+		d.enqueue(now)
 	default:
-		d.slotBy = now + d.guard.interval
+		// A Keep loses its turn: those that wait must not all be there when an outage ends (L5).
+		d.refuse(now, errNoSlot)
 	}
 }
 
 // granted is called with a slot that d had waited for, and tells whether it was taken.
 func (d *device) granted() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.guard.clock.now()
-	d.update(now)
+	now := d.lock()
+	defer d.unlock(now)
 	d.dropUnwanted()
-	sent := d.slotBy != 0
+	sent := d.queued
 	d.unqueue() // it may have left the queue meanwhile, and even have come back
 	switch {
 	case !sent:
@@ -52,14 +53,21 @@ func (d *device) granted() bool {
 	default:
 		d.send(d.next)
 	}
-	d.settle(now)
 	return sent
 }
 
+// enqueue has the next question wait for a slot, and those who wait for it count from now.
+func (d *device) enqueue(now time.Duration) {
+	d.queued = true
+	for _, w := range d.next.waiters {
+		w.since = now
+	}
+}
+
 func (d *device) unqueue() {
-	if d.slotBy != 0 {
+	if d.queued {
 		d.guard.slots.leave(d)
-		d.slotBy = 0
+		d.queued = false
 	}
 }
 
@@ -76,18 +84,9 @@ func (q *question) late(now time.Duration) bool {
 	return q.retryUntil != 0 && now >= q.retryUntil
 }
 
-// refuseStarts refuses those that have waited an interval for a slot. Runs in flight go on
+// refuseStarts refuses those who have waited an interval for a slot. Runs in flight go on
 // waiting for theirs until their stop line.
 func (d *device) refuseStarts(now time.Duration) {
-	q := d.next
 	v := unavailable(Decision{}, errNoSlot, errNoSlot.Error())
-	if d.live.n > 0 && (q.watch || q.hint) {
-		rest := *q
-		rest.callers, rest.done = 0, make(chan struct{})
-		d.next, d.slotBy = &rest, now+d.guard.interval
-	} else {
-		d.unqueue()
-		d.next = nil
-	}
-	q.answer(v, 0)
+	d.next.answerSome(v, 0, d.guard.seq.Load(), func(w *waiter) bool { return now >= w.since+d.guard.interval })
 }

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"runtime"
 	"time"
 )
@@ -40,7 +41,8 @@ func (d *device) send(q *question) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c.cancel = cancel
-	d.next, d.flying, d.slotBy, q.backingOff = nil, c, 0, false
+	d.next, d.flying, d.queued, q.backingOff = nil, c, false, false
+	d.sent = c.at.elapsed
 	go c.run(callContext{ctx, c.at.at.Add(c.deadline - c.at.elapsed)})
 }
 
@@ -55,21 +57,27 @@ func (c callContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // run asks. A validator that panics or ends its goroutine has not answered.
 func (c *call) run(ctx context.Context) {
+	who := "back-off"
 	v := unavailable(Decision{}, nil, "the validator ended its goroutine")
 	defer func() {
 		if p := recover(); p != nil {
-			v = unavailable(Decision{}, nil, "the validator panicked: "+panicText(p))
+			v = unavailable(Decision{}, nil, "the "+who+" panicked: "+panicText(p))
 		}
 		c.returned(v)
 	}()
 	c.prepareRetry()
-	d, err := c.device.guard.validator.Validate(ctx, c.device.id)
+	who = "validator"
+	d, err := c.device.guard.validate(ctx, c.device.id)
 	v = judge(c.device.id, d, err)
 }
 
-// panicText does not print values: there might be a secret in them.
+// panicText prints no value but the runtime's own: there might be a secret in it.
 func panicText(p any) string {
-	if err, ok := p.(runtime.Error); ok {
+	kind := reflect.TypeOf(p)
+	if kind.Kind() == reflect.Pointer {
+		kind = kind.Elem()
+	}
+	if err, ok := p.(runtime.Error); ok && kind.PkgPath() == "runtime" {
 		return err.Error()
 	}
 	return fmt.Sprintf("%T", p)
@@ -84,36 +92,30 @@ func (c *call) prepareRetry() {
 	}
 	if c.question.backOff == nil {
 		c.question.backOff = g.newBackOff()
+		c.question.backOff.Reset() // those that are not made by their constructor begin with it
 	}
 	wait := c.question.backOff.NextBackOff()
-	c.device.mu.Lock()
-	defer c.device.mu.Unlock()
+	now := c.device.lock()
 	c.waitNext = wait
+	c.device.unlock(now)
 }
 
 // returned takes the answer of the validator.
 func (c *call) returned(v verdict) {
 	d, g := c.device, c.device.guard
-	d.mu.Lock()
-	now := g.clock.now()
-	d.update(now)
-	answered := !c.givenUp && !c.unwanted
-	denied := c.learn(v, now)
-	d.settle(now)
-	d.mu.Unlock()
+	now := d.lock()
+	learnt := c.learn(v, now)
+	d.unlock(now)
 	c.cancel(nil)
-	if denied.Code.organisationWide() {
+	if learnt.Code.organisationWide() {
 		g.update()
-	}
-	if answered {
-		g.events.enqueue(validated(d.id, v, now-c.at.elapsed))
 	}
 	g.handOn()
 }
 
-// learn makes of the answer what is to be made of it, and returns the denial that counts, if
-// it is one.
-func (c *call) learn(v verdict, now time.Duration) (denied verdict) {
+// learn makes of the answer what is to be made of it, and returns that; nothing where the answer
+// was no answer.
+func (c *call) learn(v verdict, now time.Duration) verdict {
 	d := c.device
 	switch {
 	case c.givenUp:
@@ -123,18 +125,29 @@ func (c *call) learn(v verdict, now time.Duration) (denied verdict) {
 		return verdict{}
 	}
 	d.flying, d.latency = nil, now-c.at.elapsed
-	if v.Allowed {
-		if err := d.overtaking(c.seq); err != nil {
-			c.question.answer(verdict{Decision: err.Decision, reason: err.reason}, c.seq)
-			return verdict{}
-		}
+	d.heed(v, now)
+	overtaken := d.overtaking(c.seq)
+	switch {
+	case v.Allowed && overtaken != nil:
+		v = overtaken.verdict()
+		d.answer(c.question, v, c.seq)
+	default:
 		v = c.permit(v, now)
+		if !d.retry(c.question, v, c.waitNext, now) {
+			d.resolve(c.question, v, c.seq, now)
+		}
 	}
-	if d.retry(c.question, v, c.waitNext, now) {
-		return verdict{}
-	}
-	d.resolve(c.question, v, c.seq, now)
+	d.guard.events.enqueue(validated(d.id, v, d.latency))
 	return v
+}
+
+// heed notes how long the authority wants to be left alone; an ALLOW takes that back.
+func (d *device) heed(v verdict, now time.Duration) {
+	if v.Allowed {
+		d.floor = 0
+	} else if v.RetryAfter > 0 {
+		d.floor = max(d.floor, now+v.RetryAfter)
+	}
 }
 
 // learnLate takes the answer of a call that was given up. It can no longer allow anything, but a
@@ -149,8 +162,11 @@ func (c *call) learnLate(v verdict, now time.Duration) (denied verdict) {
 	return v
 }
 
-// permit makes the answer the device's permission, unless it has run out already.
+// permit makes an ALLOW the device's permission, unless it has run out already.
 func (c *call) permit(v verdict, now time.Duration) verdict {
+	if !v.Allowed {
+		return v
+	}
 	sent := c.at.elapsed
 	p := &permission{decision: v.Decision, seq: c.seq, sent: sent, line: sent + c.device.guard.StopBound()}
 	if !v.ExpiresAt.IsZero() {
@@ -173,8 +189,11 @@ func (d *device) giveUp(now time.Duration) {
 	d.hung++
 	c.cancel(errTimeout)
 	v := unavailable(Decision{}, errTimeout, fmt.Sprintf("no answer within %v", took))
+	if c.unwanted {
+		return
+	}
 	d.guard.events.enqueue(validated(d.id, v, took))
-	if c.unwanted || d.retry(c.question, v, c.waitNext, now) {
+	if d.retry(c.question, v, c.waitNext, now) {
 		return
 	}
 	d.resolve(c.question, v, 0, now)

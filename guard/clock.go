@@ -46,8 +46,9 @@ func (c *clock) read() reading {
 	r := reading{at: time.Now()}
 	r.wall = c.wall(r.at)
 	monotonic, wall := r.at.Sub(base.at), time.Duration(r.wall-base.wall)
-	if ahead := wall - monotonic; ahead < -step || ahead > step {
-		return c.set()
+	ahead := wall - monotonic
+	if ahead < -step || ahead > step || c.base.Load() != base {
+		return c.set() // a base that was replaced meanwhile knows of leaps that this one does not
 	}
 	r.elapsed = base.elapsed + max(monotonic, wall)
 	return r

@@ -55,12 +55,9 @@ func (g *Guard) closed() bool {
 
 // close stops what is in flight and forgets what was held for reuse.
 func (d *device) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.guard.clock.now()
-	d.update(now)
+	now := d.lock()
 	d.stop(&closedError{}, now)
-	d.settle(now)
+	d.unlock(now)
 }
 
 // drained returns a channel that is closed when no run is in flight. Nothing starts any more,
@@ -75,12 +72,12 @@ func (g *Guard) drained() <-chan struct{} {
 		}
 	}
 	for _, d := range g.registry.all() {
-		d.mu.Lock()
+		now := d.lock()
 		if d.live.n+d.stopped.n > 0 {
 			left.Add(1)
 			d.drained = append(d.drained, empty)
 		}
-		d.mu.Unlock()
+		d.unlock(now)
 	}
 	empty()
 	return done

@@ -19,7 +19,7 @@ var (
 // where runs are nested, and false where it stands in none.
 func DecisionFrom(ctx context.Context) (Decision, bool) {
 	r, ok := runKey.From(ctx)
-	if !ok || r.allowed == nil {
+	if !ok {
 		return Decision{}, false
 	}
 	return r.allowed.decision, true

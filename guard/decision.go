@@ -35,7 +35,7 @@ type Decision struct {
 	RequestID  string        // the authority's own, never made up; "" when it gave none
 	DeviceID   string        // the device it decided about; "" when the authority does not say
 	Reason     string        // the authority's own word, where it differs from Code
-	RetryAfter time.Duration // how long the authority wants to be left alone; 0 when it did not say
+	RetryAfter time.Duration // how long the authority wants to be left alone, at most a day; 0 when it did not say
 	ExpiresAt  time.Time     // the permission ends then at the latest; zero: the authority names no end
 }
 
@@ -49,7 +49,7 @@ type verdict struct {
 // judge applies S2 to what a validator returned. Whatever is not a well-formed ALLOW or a deny
 // code that came with Allowed == false is «could not ask», with a Reason.
 func judge(deviceID string, d Decision, err error) verdict {
-	d.RetryAfter = max(d.RetryAfter, 0)
+	d.RetryAfter = min(max(d.RetryAfter, 0), longest)
 	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
 		// It is not nil, and whoever looks into it will panic.
 		err = fmt.Errorf("the error is a nil %T", err)
@@ -102,7 +102,16 @@ func unavailable(d Decision, err error, reason string) verdict {
 	return verdict{Decision: d, reason: err}
 }
 
+// verdict is the denial as the answer to another question.
+func (e *DeniedError) verdict() verdict {
+	v := verdict{Decision: e.Decision}
+	if e.reason != nil {
+		v.reason = e.reason.err
+	}
+	return v
+}
+
 // deniedError makes the error of a verdict that does not allow.
 func (v verdict) deniedError(deviceID string) *DeniedError {
-	return &DeniedError{DeviceID: deviceID, Decision: v.Decision, reason: v.reason}
+	return &DeniedError{DeviceID: deviceID, Decision: v.Decision, reason: hide(v.reason)}
 }

@@ -8,9 +8,10 @@ import (
 
 // device is all that the guard knows about one device. Times are the guard's clock's.
 //
-// Locks: mu is taken with no other lock of the guard held, and under it only the leaves
-// (registry, slots, schedule). No lock is held while the authority, the function or an observer
-// is called, or while anyone waits.
+// Locks: mu is taken by lock and left by unlock, with no other lock of the guard held; under it
+// only those of the registry, the slots, the schedule, the events and the clock are taken, each
+// for a few steps. No lock is held while anybody's code is called (authority, function, observer,
+// back-off, the caller's context), or while anyone waits.
 //
 // Invariants, whenever mu is free:
 //   - live is not empty only while perm is there;
@@ -23,22 +24,24 @@ type device struct {
 	line  atomic.Int64 // perm's stop line, 0 without one; written under mu, read by Checkpoint
 
 	mu      sync.Mutex
-	gone    bool          // forgotten: look it up again
-	held    int           // Runs, Keeps and Validates that are about it
-	perm    *permission   // nil: none
-	denial  *denial       // the latest that was learnt about it
-	wideSeq uint64        // the latest about the organisation that was applied
-	live    runs          // in flight, permitted
-	stopped runs          // in flight, told to stop
-	flying  *call         // the request in flight
-	next    *question     // what is asked when flying has come back
-	slotBy  time.Duration // when a start that waits for a slot is refused; 0: next is not waiting for one
-	hung    int           // calls that were given up and have not returned
-	drained []func()      // told when no run is in flight any more, for Shutdown
+	gone    bool        // forgotten: look it up again
+	held    int         // Runs, Keeps and Validates that are about it
+	perm    *permission // nil: none
+	denial  *denial     // the latest that was learnt about it
+	wideSeq uint64      // the latest about the organisation that was applied
+	live    runs        // in flight, permitted
+	stopped runs        // in flight, told to stop
+	flying  *call       // the request in flight
+	next    *question   // what is asked when flying has come back
+	queued  bool        // next waits for a slot
+	hung    int         // calls that were given up and have not returned
+	drained []func()    // told when no run is in flight any more, for Shutdown
 
 	due      time.Duration // the next question of the watch, or ahead of demand; keeps its phase
 	demand   bool          // the permission was reused since the last question
 	latency  time.Duration // of the last call
+	sent     time.Duration // when the last request was sent
+	floor    time.Duration // the authority does not want to hear from Keeps before (RetryAfter)
 	hintSeq  uint64        // permissions asked for before it are not reused
 	hintedAt time.Duration // when a hint last made a question
 	hintDue  time.Duration // when hints that came since make theirs; 0: none came
@@ -82,7 +85,7 @@ func (d *device) reusable(now time.Duration) bool {
 // was none.
 func (d *device) overtaking(seq uint64) *DeniedError {
 	if d.denial != nil && d.denial.seq > seq {
-		return d.denial.err
+		return d.denial.about(d.id)
 	}
 	if wide := d.guard.orgDenial.Load(); wide != nil && wide.seq > seq {
 		return wide.about(d.id)
@@ -90,10 +93,12 @@ func (d *device) overtaking(seq uint64) *DeniedError {
 	return nil
 }
 
-// about is an organisation's denial as it concerns one device.
+// about is the denial as it concerns one device; an organisation's was learnt from another.
 func (n *denial) about(id string) *DeniedError {
 	err := *n.err
-	err.DeviceID, err.Decision.DeviceID = id, ""
+	if err.DeviceID != id {
+		err.DeviceID, err.Decision.DeviceID = id, ""
+	}
 	return &err
 }
 
@@ -134,8 +139,6 @@ func (d *device) stop(err stopError, now time.Duration) {
 }
 
 // update applies what has happened elsewhere: the organisation was denied, or time has passed.
-// It is the first thing done under mu, so that no run outlives the denial that it has earned
-// because a newer permission came first.
 func (d *device) update(now time.Duration) {
 	if wide := d.guard.orgDenial.Load(); wide != nil && wide.seq > d.wideSeq {
 		d.wideSeq = wide.seq
@@ -184,8 +187,9 @@ func (d *device) settle(now time.Duration) {
 		return
 	}
 	// Later than it is woken already is not worth a call: woken early, it finds nothing to do
-	// and says when to come again.
-	if at, watched := d.nextWake(), d.live.n > 0; at < d.wakeAt || watched && !d.watched {
+	// and says when to come again. So it is when nothing is in flight any more.
+	at, watched := d.nextWake(), d.live.n > 0
+	if at < d.wakeAt || watched && !d.watched || d.wakeAt == never && d.watched {
 		d.wakeAt, d.watched = at, watched
 		d.guard.schedule.wake(d, at, watched)
 	}
@@ -197,63 +201,17 @@ func (d *device) idle() bool {
 		d.flying == nil && d.next == nil && d.hung == 0
 }
 
-// nextWake is the earliest time at which there is something to do.
-func (d *device) nextWake() time.Duration {
-	at := never
-	sooner := func(t time.Duration, wanted bool) {
-		if wanted && t < at {
-			at = t
-		}
-	}
-	if d.perm != nil {
-		sooner(d.perm.line, true)
-		sooner(d.perm.sent+d.guard.maxAge+1, d.live.n == 0 && d.held == 0)
-	}
-	sooner(d.due, d.live.n > 0 || d.demand)
-	sooner(d.hintDue, d.hintDue != 0)
-	sooner(d.overrun, d.overrun != 0)
-	if d.flying != nil {
-		sooner(d.flying.deadline, true)
-	} else if d.next != nil {
-		sooner(d.next.notBefore, d.slotBy == 0)
-		sooner(d.slotBy, d.slotBy != 0)
-	}
-	return at
-}
-
-// wake does what is due. It runs on the schedule's goroutine and must not block.
-func (d *device) wake() {
+// lock begins every section under mu. What has happened elsewhere is applied first, so that no
+// run outlives the denial that it has earned because a newer permission came before it.
+func (d *device) lock() (now time.Duration) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.gone {
-		return
-	}
-	d.wakeAt = never // the schedule has let go of it
-	now := d.guard.clock.now()
+	now = d.guard.clock.now()
 	d.update(now)
-	if d.flying != nil && now >= d.flying.deadline {
-		d.giveUp(now)
-	}
-	if d.slotBy != 0 && now >= d.slotBy {
-		d.refuseStarts(now)
-	}
-	if d.hintDue != 0 && now >= d.hintDue {
-		d.askHinted(now)
-	}
-	if now >= d.due && (d.live.n > 0 || d.demand) {
-		d.askDue(now)
-	}
-	if d.overrun != 0 && now >= d.overrun {
-		d.reportOverruns(now)
-	}
-	d.settle(now)
-	d.unwatch()
+	return now
 }
 
-// unwatch tells the schedule that nothing is in flight any more, once a wake and not once a run.
-func (d *device) unwatch() {
-	if !d.gone && d.watched && d.live.n == 0 {
-		d.watched = false
-		d.guard.schedule.wake(d, d.wakeAt, false)
-	}
+// unlock ends every section under mu with the invariants restored.
+func (d *device) unlock(now time.Duration) {
+	d.settle(now)
+	d.mu.Unlock()
 }

@@ -22,14 +22,25 @@ var (
 // where Decision.Code is CodeSystemUnavailable, and whatever made the authority unavailable;
 // where InFlight is true also the function's own error, all of it but context.Canceled, so that
 // who treats Canceled as harmless does not swallow a denial. It holds no secret of the guard's
-// and may be logged; it is never changed after it was handed out.
+// and may be logged. Runs that were stopped together share it: do not change it.
 type DeniedError struct {
 	DeviceID string
 	Decision Decision
 	InFlight bool // the function had been called when the denial was learnt
 
-	reason error // why the authority could not be asked, or nil
-	work   error // what the function returned, or nil
+	reason *hidden // why the authority could not be asked, or nil
+	work   *hidden // what the function returned, or nil
+}
+
+// hidden keeps somebody else's error behind a pointer, past which no verb of fmt looks: what it
+// prints by itself is for its author to say, what is in its fields is nobody's business (S8).
+type hidden struct{ err error }
+
+func hide(err error) *hidden {
+	if err == nil {
+		return nil
+	}
+	return &hidden{err}
 }
 
 // Error names the device, the code, the authority's reason and its request id.
@@ -48,9 +59,7 @@ func (e *DeniedError) Error() string {
 	if e.Decision.RequestID != "" {
 		b.WriteString(" (request " + e.Decision.RequestID + ")")
 	}
-	if e.work != nil && !errors.Is(e.work, context.Canceled) {
-		b.WriteString("; the function returned: " + e.work.Error())
-	}
+	b.WriteString(e.work.text())
 	return b.String()
 }
 
@@ -76,26 +85,29 @@ func (e *DeniedError) ended(work error) error {
 		return e
 	}
 	with := *e
-	with.work = work
+	with.work = hide(work)
 	return &with
 }
 
 // closedError is what a run returns that was cut short by Close: ErrClosed and the function's
 // own error.
-type closedError struct{ work error }
+type closedError struct{ work *hidden }
 
-func (e *closedError) Error() string {
-	if e.work == nil || errors.Is(e.work, context.Canceled) {
-		return ErrClosed.Error()
-	}
-	return ErrClosed.Error() + "; the function returned: " + e.work.Error()
-}
+func (e *closedError) Error() string { return ErrClosed.Error() + e.work.text() }
 
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
 
 func (e *closedError) Unwrap() []error { return withoutCanceled(e.work) }
 
-func (e *closedError) ended(work error) error { return &closedError{work: work} }
+func (e *closedError) ended(work error) error { return &closedError{work: hide(work)} }
+
+// text is what a message says of the function's error, if that says anything new.
+func (h *hidden) text() string {
+	if h == nil || errors.Is(h.err, context.Canceled) {
+		return ""
+	}
+	return "; the function returned: " + h.err.Error()
+}
 
 // stopError is why a run was told to stop: a *DeniedError or a *closedError.
 type stopError interface {
@@ -112,13 +124,13 @@ func (c *cause) Error() string { return c.stop.Error() }
 
 func (c *cause) Unwrap() []error { return []error{c.stop, context.Canceled} }
 
-// withoutCanceled keeps the errors that are there, each hidden behind a door that
-// context.Canceled does not pass.
-func withoutCanceled(errs ...error) []error {
+// withoutCanceled keeps the errors that are there, each behind a door that context.Canceled does
+// not pass.
+func withoutCanceled(inside ...*hidden) []error {
 	var kept []error
-	for _, err := range errs {
-		if err != nil {
-			kept = append(kept, uncanceled{err})
+	for _, h := range inside {
+		if h != nil {
+			kept = append(kept, uncanceled{h})
 		}
 	}
 	return kept
@@ -126,7 +138,7 @@ func withoutCanceled(errs ...error) []error {
 
 // uncanceled answers errors.Is and errors.As for the error inside. It has no Unwrap, which
 // would let errors.Is walk past it to context.Canceled.
-type uncanceled struct{ err error }
+type uncanceled struct{ *hidden }
 
 func (u uncanceled) Error() string { return u.err.Error() }
 
@@ -140,6 +152,9 @@ func (u uncanceled) As(target any) bool { return errors.As(u.err, target) }
 // where that is the stop of an outer run, that stop alone.
 func startCause(ctx context.Context) error {
 	err := context.Cause(ctx)
+	if err == nil {
+		return context.Canceled // a context of somebody's own that is done without an error
+	}
 	if outer := (*cause)(nil); errors.As(err, &outer) {
 		return outer.stop
 	}

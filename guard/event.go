@@ -55,7 +55,7 @@ type events struct {
 }
 
 // tell tells the observers now, on the caller's goroutine. The context they get has the values
-// of ctx and outlives it by the guard's timeout.
+// of ctx, does not end with it, and ends after the guard's timeout: who waits on it waits no longer.
 func (e *events) tell(ctx context.Context, ev Event) {
 	if e == nil {
 		return

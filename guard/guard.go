@@ -14,12 +14,12 @@ import (
 // be called from several goroutines at once; a Guard is made by New.
 type Guard struct {
 	config
-	validator Validator
-	clock     *clock
-	events    *events // nil: nobody listens
-	registry  registry
-	slots     slots
-	schedule  schedule
+	validate ValidatorFunc // a method value: fmt cannot look into it, and the validator may hold a secret
+	clock    *clock
+	events   *events // nil: nobody listens
+	registry registry
+	slots    slots
+	schedule schedule
 
 	seq       atomic.Uint64          // the order of requests sent and denials learnt
 	orgDenial atomic.Pointer[denial] // the latest that concerns every device
@@ -39,14 +39,14 @@ type Runner interface {
 // code stops every device of the Guard. The error names the options that contradict each other
 // or are zero, negative or absurd.
 func New(v Validator, opts ...Option) (*Guard, error) {
-	if v == nil {
+	if f, ok := v.(ValidatorFunc); v == nil || ok && f == nil {
 		return nil, errors.New("guard: the Validator is nil")
 	}
 	c, err := newConfig(opts)
 	if err != nil {
 		return nil, err
 	}
-	g := &Guard{config: c, validator: v, clock: newClock(), closing: make(chan struct{})}
+	g := &Guard{config: c, validate: v.Validate, clock: newClock(), closing: make(chan struct{})}
 	if len(c.observers) > 0 {
 		g.events = &events{observers: c.observers, timeout: c.timeout}
 	}
@@ -119,13 +119,13 @@ func (g *Guard) Validate(ctx context.Context, deviceID string) (Decision, error)
 		return unanswered, startCause(ctx)
 	}
 	a := &attempt{guard: g, device: g.hold(deviceID), ctx: ctx}
-	v, _, err := a.ask(g.clock.now())
-	a.device.mu.Unlock()
-	a.device.release()
-	switch {
-	case err != nil:
+	defer a.device.release()
+	v, seq, err := a.ask()
+	if err != nil {
 		return unanswered, err
-	case v.Code == CodeSystemUnavailable:
+	}
+	v = a.device.stands(v, seq)
+	if v.Code == CodeSystemUnavailable {
 		return v.Decision, v.deniedError(deviceID)
 	}
 	return v.Decision, nil
@@ -136,21 +136,15 @@ func (g *Guard) Validate(ctx context.Context, deviceID string) (Decision, error)
 // about at once. It decides nothing: a hint that is lost, late, forged or doubled costs at most a
 // request for each device. Hint does not block.
 func (g *Guard) Hint(deviceID string) {
-	if g.events != nil {
-		g.events.enqueue(Event{Kind: EventHinted, DeviceID: deviceID})
-	}
+	g.events.enqueue(Event{Kind: EventHinted, DeviceID: deviceID})
 	devices := g.registry.all
 	if deviceID != "" {
 		devices = func() []*device { return g.registry.one(deviceID) }
 	}
 	for _, d := range devices() {
-		d.mu.Lock()
-		if now := g.clock.now(); !d.gone {
-			d.update(now)
-			d.hint(now)
-			d.settle(now)
-		}
-		d.mu.Unlock()
+		now := d.lock()
+		d.hint(now)
+		d.unlock(now)
 	}
 }
 
@@ -179,11 +173,7 @@ func (g *Guard) learnWide(n *denial) {
 // update has every device apply what is known.
 func (g *Guard) update() {
 	for _, d := range g.registry.all() {
-		d.mu.Lock()
-		now := g.clock.now()
-		d.update(now)
-		d.settle(now)
-		d.mu.Unlock()
+		d.unlock(d.lock())
 	}
 }
 

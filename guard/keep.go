@@ -26,15 +26,13 @@ func (g *Guard) Keep(ctx context.Context, deviceID string, fn func(ctx context.C
 			return err
 		}
 		a.patient = true
-		a.retryAfter = denied.Decision.RetryAfter
 	}
 }
 
-// joinPatiently joins a question that is asked at the device's next turn, not at once.
-func (d *device) joinPatiently(now, retryAfter time.Duration) *question {
-	d.plan(now, now, now+d.guard.interval)
-	floor := now + retryAfter
-	q := d.join(max(d.due, floor))
-	q.floor = max(q.floor, floor)
-	return q
+// joinPatiently joins a question that is asked at the device's next turn after the authority's
+// RetryAfter: its turn, lest all devices come at the very second that it named.
+func (d *device) joinPatiently(now time.Duration) *question {
+	floor := max(now, d.floor)
+	d.plan(floor, floor, floor+d.guard.interval)
+	return d.joinAt(d.due)
 }

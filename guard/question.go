@@ -2,12 +2,13 @@ package guard
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
 // question is asked of the authority about one device, on behalf of everyone who wanted to know
 // before it was sent. It is device.next until it is sent, then flying; a try that failed and is
-// to be repeated makes it next again. Guarded by device.mu, but for what done publishes.
+// to be repeated makes it next again. Guarded by device.mu.
 //
 //	           join                    send                     answered
 //	(nothing) ------> next ---------------------------> flying ----------> (gone)
@@ -15,21 +16,31 @@ import (
 //	                  |   `-----------> (gone)            |    `-> no answer
 //	                  `-----------------------------------' could not ask, and may retry
 type question struct {
-	callers int  // who waits for the answer
-	watch   bool // it is the watch's own: «could not ask» ends the runs in flight
-	hint    bool // it was asked for by a hint, on behalf of all who are about the device
-	ahead   bool // it renews a permission in demand
+	waiters []*waiter // who came for the answer, in that order
+	callers int       // how many of them still wait
+	starts  int       // how many of those want it now; the others are Keeps that wait for their turn
+	watch   bool      // it is the watch's own: «could not ask» ends the runs in flight
+	hint    bool      // it was asked for by a hint, on behalf of all who are about the device
+	ahead   bool      // it renews a permission in demand
 
-	notBefore  time.Duration // when it may be sent
-	floor      time.Duration // what the authority asked for (RetryAfter): no hint goes below it
-	backingOff bool          // a try has failed: who comes now waits with it
+	turn       time.Duration // when it is sent where nobody wants it now
+	backingOff bool          // a try has failed: it is sent at turn, and who comes now waits with it
 	backOff    BackOff       // made for this question alone (R4)
 	retryUntil time.Duration // the end of the budget; 0: nothing has failed yet
+}
+
+// waiter is one caller on his way through questions to an answer. Guarded by device.mu, but for
+// what done publishes.
+type waiter struct {
+	question *question     // the one that he waits for now
+	since    time.Duration // since when, or since when it waits for a slot
+	patient  bool          // a Keep that waits for its turn
+	left     bool
 
 	done chan struct{} // closed when the rest is written
-	into *question     // it was joined to that one, which will be answered
 	verdict
-	seq uint64 // the request's place in the order of things
+	seq  uint64 // the request's place in the order of things
+	asOf uint64 // the answer's
 }
 
 // wanted tells a question that somebody still waits for from one that nobody does.
@@ -40,58 +51,108 @@ func (d *device) wanted(q *question) bool {
 	return q.callers > 0 || q.ahead || q.hint && d.held > 0 || q.watch && d.live.n > 0
 }
 
-// join returns the question that will be sent next, so that whoever joins it gets an answer to
-// a request that was sent after he came (S1, L1). It is brought forward to at, but for a try
-// that waits out its back-off.
-func (d *device) join(at time.Duration) *question {
-	if d.next == nil {
-		d.next = &question{notBefore: at, done: make(chan struct{})}
+// eager tells whether somebody wants the answer now.
+func (d *device) eager(q *question) bool {
+	return q.starts > 0 || q.ahead || (q.watch || q.hint) && d.live.n > 0
+}
+
+// sendAt is when the next question may be sent. A Keep, or a hint on behalf of one, heeds the
+// authority's RetryAfter; those who want to start, and what runs, do not wait for it.
+func (d *device) sendAt(q *question) time.Duration {
+	switch {
+	case q.backingOff:
+		return q.turn
+	case d.eager(q):
+		return 0
+	default:
+		return max(q.turn, d.floor)
 	}
-	if q := d.next; !q.backingOff {
-		q.notBefore = min(q.notBefore, at)
+}
+
+// join returns the question that will be sent next, so that whoever joins it gets an answer to
+// a request that was sent after he came (S1, L1).
+func (d *device) join() *question {
+	if d.next == nil {
+		d.next = &question{turn: never}
 	}
 	return d.next
 }
 
-// leave takes back one caller of q, wherever q has gone meanwhile.
-func (q *question) leave() {
-	for q.into != nil {
-		q = q.into
+// joinAt joins the next question, to be sent at a time if nobody wants it before.
+func (d *device) joinAt(turn time.Duration) *question {
+	q := d.join()
+	if !q.backingOff {
+		q.turn = min(q.turn, turn)
 	}
-	q.callers--
+	return q
+}
+
+// add adds a caller.
+func (q *question) add(now time.Duration, patient bool) *waiter {
+	w := &waiter{question: q, since: now, patient: patient, done: make(chan struct{})}
+	q.waiters = append(q.waiters, w)
+	q.count(w, 1)
+	return w
+}
+
+func (q *question) count(w *waiter, n int) {
+	q.callers += n
+	if !w.patient {
+		q.starts += n
+	}
+}
+
+// leave takes back a caller who waits no longer.
+func (w *waiter) leave() {
+	w.left = true
+	w.question.count(w, -1)
 }
 
 // answer hands the verdict to all who wait.
-func (q *question) answer(v verdict, seq uint64) {
-	q.verdict, q.seq = v, seq
-	close(q.done)
+func (d *device) answer(q *question, v verdict, seq uint64) {
+	q.answerSome(v, seq, d.guard.seq.Load(), func(*waiter) bool { return true })
+	if v.Allowed && d.next != nil {
+		// Keeps wait for the device to be allowed, whoever has asked.
+		d.next.answerSome(v, seq, d.guard.seq.Load(), func(w *waiter) bool { return w.patient })
+	}
+}
+
+// answerSome hands the verdict to those who wait and are meant.
+func (q *question) answerSome(v verdict, seq, asOf uint64, meant func(*waiter) bool) {
+	q.waiters = slices.DeleteFunc(q.waiters, func(w *waiter) bool {
+		if w.left || !meant(w) {
+			return w.left
+		}
+		w.leave()
+		w.verdict, w.seq, w.asOf = v, seq, asOf
+		close(w.done)
+		return true
+	})
 }
 
 // merge joins other to q, which has been tried and waits for its next try: both are the one
 // that is sent next.
 func (q *question) merge(other *question) {
+	for _, w := range other.waiters {
+		w.question = q
+	}
+	q.waiters = append(q.waiters, other.waiters...)
 	q.callers += other.callers
+	q.starts += other.starts
 	q.watch = q.watch || other.watch
 	q.hint = q.hint || other.hint
 	q.ahead = q.ahead || other.ahead
-	other.into = q
-	close(other.done)
 }
 
-// wait blocks until q is answered (nil), ctx ends or the guard closes.
-func (g *Guard) wait(ctx context.Context, q *question) error {
-	for {
-		select {
-		case <-q.done:
-			if q.into == nil {
-				return nil
-			}
-			q = q.into
-		case <-ctx.Done():
-			return startCause(ctx)
-		case <-g.closing:
-			return ErrClosed
-		}
+// wait blocks until w is answered (nil), ctx ends or the guard closes.
+func (g *Guard) wait(ctx context.Context, w *waiter) error {
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		return startCause(ctx)
+	case <-g.closing:
+		return ErrClosed
 	}
 }
 
@@ -107,18 +168,20 @@ func (d *device) dropUnwanted() {
 	}
 }
 
-// resolve makes the verdict of a try known: to the device, and where it is the last to those
-// who asked. The call may be retried after wait, if that is not negative.
+// resolve makes the verdict of a question known, to the device and to those who asked.
 func (d *device) resolve(q *question, v verdict, seq uint64, now time.Duration) {
 	switch {
 	case v.Allowed:
 	case v.Code != CodeSystemUnavailable, q.watch && d.live.n > 0:
 		d.deny(v.deniedError(d.id), now)
+	case d.live.n > 0:
+		d.planWatch(now) // it may have counted on this answer
 	}
-	q.answer(v, seq)
+	d.answer(q, v, seq)
 }
 
-// retry makes q the next question again, if another try fits into the budget (R2, R3).
+// retry makes q the next question again after a wait, if another try fits into the budget (R2,
+// R3). A negative wait is the back-off's word that there is none.
 func (d *device) retry(q *question, v verdict, wait, now time.Duration) bool {
 	if wait < 0 || v.Code != CodeSystemUnavailable || !d.wanted(q) {
 		return false
@@ -133,7 +196,7 @@ func (d *device) retry(q *question, v verdict, wait, now time.Duration) bool {
 	if d.next != nil {
 		q.merge(d.next)
 	}
-	q.notBefore, q.backingOff = now+wait, true
+	q.turn, q.backingOff = now+wait, true
 	d.next = q
 	return true
 }

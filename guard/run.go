@@ -8,12 +8,13 @@ import (
 
 // run is one execution of the caller's function.
 type run struct {
-	device *device
-	outer  *run            // the run that the caller's context stands in, perhaps of another guard
-	ctx    context.Context //nolint:containedctx // the one it hands to the function
-	cancel context.CancelCauseFunc
-	stop   atomic.Pointer[stop] // why it has to stop; nil: it may go on. Written once, under device.mu
-	over   atomic.Bool          // Run has let go of it
+	device  *device
+	outer   *run                    // the run that the caller's context stands in, perhaps of another guard
+	ctx     context.Context         //nolint:containedctx // the one it hands to the function
+	cancel  context.CancelCauseFunc // calls nobody's code
+	release context.CancelFunc      // calls the caller's context
+	stop    atomic.Pointer[stop]    // why it has to stop; nil: it may go on. Written once, under device.mu
+	over    atomic.Bool             // Run has let go of it
 
 	allowed *permission   // what it started on; written before the function is called
 	started time.Duration // likewise
@@ -80,48 +81,38 @@ func (r *run) check() error {
 		return errOver
 	}
 	d := r.device
-	if d.guard.clock.now() < time.Duration(d.line.Load()) {
+	wide := d.guard.orgDenial.Load()
+	if d.guard.clock.now() < time.Duration(d.line.Load()) && (wide == nil || wide.seq < r.allowed.seq) {
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.guard.clock.now()
-	d.update(now)
-	d.settle(now)
+	d.unlock(d.lock())
 	if s := r.stop.Load(); s != nil {
 		return s.err
 	}
 	if r.over.Load() {
 		return errOver
 	}
-	return nil
+	return nil // a newer ALLOW has come first
 }
 
-// begin makes r a run in flight, if the device is permitted by a request no earlier than seq.
-func (d *device) begin(r *run, now time.Duration, seq uint64) bool {
-	if !d.permitted(now, seq) {
-		return false
-	}
+// begin makes r a run in flight on the permission that is there.
+func (d *device) begin(r *run, now time.Duration) {
 	r.allowed, r.started = d.perm, now
 	if d.live.n == 0 {
-		d.plan(now, d.perm.sent, d.perm.sent+d.guard.interval)
+		d.planWatch(now)
 	}
 	d.live.add(r)
-	return true
 }
 
 // end lets go of r and returns why it had been told to stop, nil where it had not. It looks at
 // both clocks: work that comes back after its line is denied even if no timer has fired (S6).
 func (r *run) end() (s *stop, now time.Duration) {
 	d := r.device
-	d.mu.Lock()
-	now = d.guard.clock.now()
-	d.update(now)
+	now = d.lock()
 	r.list.remove(r)
 	r.over.Store(true)
-	d.settle(now)
-	d.mu.Unlock()
-	r.cancel(nil)
+	d.unlock(now)
+	r.letGo()
 	return r.stop.Load(), now
 }
 

@@ -32,15 +32,17 @@ func (s *slots) init(n int) {
 	}
 }
 
-// take takes a slot for d and returns true, or queues d and returns false.
-func (s *slots) take(d *device, urgent bool) bool {
+// take takes a slot for d and returns true, or returns false and queues d, if it may wait.
+func (s *slots) take(d *device, urgent, wait bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.free > 0 && (urgent || s.free > s.kept) {
 		s.free--
 		return true
 	}
-	s.enqueue(d, urgent)
+	if wait {
+		s.enqueue(d, urgent)
+	}
 	return false
 }
 

@@ -22,12 +22,23 @@ func (d *device) plan(now, after, latest time.Duration) {
 	}
 }
 
-// reuse notes that the permission is in demand: it will be renewed ahead of its end (L6).
-func (d *device) reuse(now time.Duration) {
+// demanded notes that the permission is in demand: it will be renewed ahead of its end (L6).
+func (d *device) demanded(now time.Duration) {
 	if !d.demand {
 		d.demand = true
-		d.plan(now, d.perm.sent, d.perm.sent+d.fresh())
+		// From the last request, answered or not: a renewal that fails is tried once a period.
+		d.plan(now, d.sent, d.sent+d.fresh())
 	}
+}
+
+// planWatch plans the watch's next question, an interval after the request of the permission
+// that is there, or of the one that is on its way.
+func (d *device) planWatch(now time.Duration) {
+	sent := d.perm.sent
+	if d.flying != nil && !d.flying.unwanted {
+		sent = d.flying.at.elapsed
+	}
+	d.plan(now, sent, sent+d.guard.interval)
 }
 
 // fresh is how long after its request a permission in demand is renewed: early enough for the
@@ -44,7 +55,7 @@ func (d *device) fresh() time.Duration {
 
 // askDue asks the watch's own question, or renews a permission in demand, and sets the next.
 func (d *device) askDue(now time.Duration) {
-	q := d.join(now)
+	q := d.join()
 	q.watch = q.watch || d.live.n > 0
 	q.ahead = q.ahead || d.demand
 	period := d.guard.interval
@@ -79,11 +90,59 @@ func (d *device) askHinted(now time.Duration) {
 		return
 	}
 	d.hintedAt = now
-	at := now
-	if d.live.n == 0 && d.next != nil {
-		at = max(at, d.next.floor)
-	}
-	q := d.join(at)
+	q := d.joinAt(now)
 	q.hint = true
 	q.ahead = q.ahead || d.demand
+}
+
+// nextWake is the earliest time at which there is something to do.
+func (d *device) nextWake() time.Duration {
+	at := never
+	sooner := func(t time.Duration, wanted bool) {
+		if wanted && t < at {
+			at = t
+		}
+	}
+	if d.perm != nil {
+		sooner(d.perm.line, true)
+		sooner(d.perm.sent+d.guard.maxAge+1, d.live.n == 0 && d.held == 0)
+	}
+	sooner(d.due, d.live.n > 0 || d.demand)
+	sooner(d.hintDue, d.hintDue != 0)
+	sooner(d.overrun, d.overrun != 0)
+	if d.flying != nil {
+		sooner(d.flying.deadline, true)
+	} else if q := d.next; q != nil {
+		sooner(d.sendAt(q), !d.queued)
+		if d.queued && len(q.waiters) > 0 {
+			sooner(q.waiters[0].since+d.guard.interval, true)
+		}
+		sooner(q.retryUntil, d.queued && q.retryUntil != 0)
+	}
+	return at
+}
+
+// wake does what is due. It runs on the schedule's goroutine and must not block.
+func (d *device) wake() {
+	now := d.lock()
+	defer d.unlock(now)
+	if d.gone {
+		return
+	}
+	d.wakeAt = never // the schedule has let go of it
+	if d.flying != nil && now >= d.flying.deadline {
+		d.giveUp(now)
+	}
+	if d.queued {
+		d.refuseStarts(now)
+	}
+	if d.hintDue != 0 && now >= d.hintDue {
+		d.askHinted(now)
+	}
+	if now >= d.due && (d.live.n > 0 || d.demand) {
+		d.askDue(now)
+	}
+	if d.overrun != 0 && now >= d.overrun {
+		d.reportOverruns(now)
+	}
 }
