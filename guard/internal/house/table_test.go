@@ -1,0 +1,76 @@
+package house_test
+
+// The third-party modules that rows name.
+const (
+	backoffModule = "github.com/cenkalti/backoff/v4"
+	syncModule    = "golang.org/x/sync"
+	goleakModule  = "go.uber.org/goleak"
+	cmpModule     = "github.com/google/go-cmp"
+)
+
+// row says what one package may import: packages of ours by their path inside the module, and
+// third-party modules by their path.
+//
+//	                 examples/*               (may import anything of ours)
+//	                     │
+//	adapters (later)     │              guard/machineid  and other clients
+//	   └─────────────────┼────────────────────┘
+//	                     ▼
+//	                   guard ◄── guard/authority ◄── guard/guardtest
+//	                     ▼
+//	                  contextx
+//
+// The hub knows neither side, and no spoke imports a spoke.
+type row struct {
+	ours    []string // what its code may import of ours
+	modules []string // what its code may import of others
+	tests   []string // what its tests may import of ours besides
+	testing bool     // its code may import testing: a kit for other people's tests
+}
+
+// packages is the import table and, because a package without a row fails the test and so does
+// a row without a package, the list of packages.
+func packages() map[string]row {
+	whole := []string{"contextx", "guard", "guard/authority", "guard/guardtest", "guard/machineid"}
+	return map[string]row{
+		"contextx": {},
+		"guard": {
+			ours:    []string{"contextx"},
+			modules: []string{backoffModule, syncModule},
+			tests:   []string{"guard/authority", "guard/guardtest", "guard/machineid"},
+		},
+		"guard/authority": {
+			ours:  []string{"contextx", "guard"},
+			tests: []string{"guard/guardtest", "guard/machineid"},
+		},
+		"guard/guardtest": {
+			ours:    []string{"contextx", "guard", "guard/authority"},
+			tests:   []string{"guard/machineid"},
+			testing: true,
+		},
+		"guard/machineid": {
+			ours:  []string{"guard", "guard/internal/strictjson"},
+			tests: []string{"guard/authority", "guard/guardtest"},
+		},
+		"guard/internal/house":      {},
+		"guard/internal/strictjson": {},
+		"examples/agent":            {ours: whole},
+		"examples/quickstart":       {ours: whole, modules: []string{backoffModule}},
+		"examples/selfhosted":       {ours: whole},
+	}
+}
+
+// testModules are the third-party modules that every test may import. They are few because a
+// consumer's go.sum holds them too.
+func testModules() []string { return []string{goleakModule, cmpModule} }
+
+// topLevel lists what may stand at the top of the repository. The first line is what the
+// project's owner asked for, the second what every public Go module has; what an editor leaves
+// behind in a working copy comes last.
+func topLevel() []string {
+	return []string{
+		"go.mod", "go.sum", "guard", "httpmw", "grpcmw", "asynqmw", "cronwrap", "contextx", "examples", "README.md",
+		"LICENSE", "CHANGELOG.md", ".golangci.yml", ".ci", ".github", "cmd",
+		".git", ".idea", ".vscode", ".DS_Store",
+	}
+}
