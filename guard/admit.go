@@ -16,7 +16,7 @@ type attempt struct {
 	fn     func(ctx context.Context) error
 
 	patient bool   // wait for the device's turn to ask (Keep)
-	after   uint64 // what was sent before that answer, or before the function's end, is no news to a Keep
+	after   uint64 // what was sent before its last refusal or stop is no news to a Keep
 }
 
 // enter refuses what needs no question, and holds the device.

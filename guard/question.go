@@ -102,10 +102,12 @@ func (q *question) count(w *waiter, n int) {
 	}
 }
 
-// leave takes back a caller who waits no longer.
+// leave takes back a caller who waits no longer: he has his answer, or has given up, or both.
 func (w *waiter) leave() {
-	w.left = true
-	w.question.count(w, -1)
+	if !w.left {
+		w.left = true
+		w.question.count(w, -1)
+	}
 }
 
 // answer hands the verdict to all who wait.
