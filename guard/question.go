@@ -164,9 +164,9 @@ func (d *device) dropUnwanted() {
 		d.unqueue()
 		d.next = nil
 	}
-	if d.flying != nil && !d.wanted(d.flying.question) {
-		d.flying.unwanted = true
-		d.flying.cancel(errUnwanted)
+	if c := d.flying; c != nil && !c.unwanted && !d.wanted(c.question) {
+		c.unwanted = true
+		c.cancel(errUnwanted)
 	}
 }
 
@@ -177,7 +177,7 @@ func (d *device) resolve(q *question, v verdict, seq uint64, now time.Duration) 
 	case v.Code != CodeSystemUnavailable, q.watch && d.live.n > 0:
 		d.deny(v.deniedError(d.id), now)
 	case d.live.n > 0:
-		d.planWatch(now) // it may have counted on this answer
+		d.planWatch(now) // the watch may have counted on this renewal
 	}
 	d.answer(q, v, seq)
 }

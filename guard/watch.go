@@ -32,10 +32,10 @@ func (d *device) demanded(now time.Duration) {
 }
 
 // planWatch plans the watch's next question, an interval after the request of the permission
-// that is there, or of the one that is on its way.
+// that is there, or of its renewal, which nobody can leave.
 func (d *device) planWatch(now time.Duration) {
 	sent := d.perm.sent
-	if d.flying != nil && !d.flying.unwanted {
+	if d.flying != nil && d.flying.question.ahead {
 		sent = d.flying.at.elapsed
 	}
 	d.plan(now, sent, sent+d.guard.interval)
