@@ -1,0 +1,66 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+)
+
+// S3: an organisation's denial concerns every device at once. While the contexts of thousands of
+// runs are being cancelled, no Checkpoint may say that all is well. Here that takes for ever,
+// because somebody holds the lock of one device; which of the others have had their turn by then
+// is left to chance, so there are twenty.
+func TestS3_CheckpointKnowsOfAnOrganisationsDenialAtOnce(t *testing.T) {
+	g, err := New(ValidatorFunc(func(_ context.Context, id string) (Decision, error) {
+		if id == "frozen" {
+			return Decision{Code: CodePlanFrozen}, nil
+		}
+		return Decision{Allowed: true, Code: CodeAllow}, nil
+	}), WithReuse(10e9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs sync.WaitGroup
+	defer runs.Wait()
+	defer func() { _ = g.Close() }()
+	contexts := make(chan context.Context)
+	for i := range 20 {
+		runs.Go(func() {
+			_ = g.Run(t.Context(), fmt.Sprint(i), func(ctx context.Context) error {
+				contexts <- ctx
+				<-ctx.Done()
+				return nil
+			})
+		})
+	}
+	var ctxs []context.Context
+	for range 20 {
+		ctxs = append(ctxs, <-contexts)
+	}
+	if err := g.Run(t.Context(), "held", func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	held := g.registry.one("held")[0]
+	held.mu.Lock()
+	defer held.mu.Unlock()
+	if d, err := g.Validate(t.Context(), "frozen"); d.Code != CodePlanFrozen || err != nil {
+		t.Fatalf("Validate: %+v, %v", d, err)
+	}
+	for _, ctx := range ctxs {
+		denied := (*DeniedError)(nil)
+		if err := Checkpoint(ctx); !errors.As(err, &denied) || denied.Decision.Code != CodePlanFrozen {
+			t.Errorf("Checkpoint is %v when the organisation is known to be frozen", err)
+		}
+	}
+	// And nothing starts on what was held for reuse.
+	for i := range 20 {
+		err := g.Run(t.Context(), fmt.Sprint(i), func(ctx context.Context) error {
+			return Checkpoint(ctx)
+		})
+		if err != nil {
+			t.Errorf("a device that is allowed anew: %v", err)
+		}
+	}
+}
