@@ -28,14 +28,20 @@ func (d *device) askNext(now time.Duration) {
 		if urgent && slots.promote(d) {
 			d.send(q)
 		}
-	case slots.take(d, urgent, d.eager(q) || q.hint):
+	case slots.take(d, urgent, d.mayQueue(q, now)):
 		d.send(q)
-	case d.eager(q) || q.hint:
+	case d.mayQueue(q, now):
 		d.enqueue(now)
 	default:
-		// A Keep loses its turn: those that wait must not all be there when an outage ends (L5).
 		d.refuse(now, errNoSlot)
 	}
+}
+
+// mayQueue tells whether the question may wait for a slot. While the authority does not answer,
+// a Keep that waits loses its turn instead: they must not all be there when the outage ends (L5).
+func (d *device) mayQueue(q *question, now time.Duration) bool {
+	silent := now-time.Duration(d.guard.answered.Load()) > d.guard.timeout
+	return d.eager(q) || q.hint || !silent
 }
 
 // granted is called with a slot that d had waited for, and tells whether it was taken.

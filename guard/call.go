@@ -66,6 +66,9 @@ func (c *call) run(ctx context.Context) {
 		c.returned(v)
 	}()
 	c.prepareRetry()
+	if ctx.Err() != nil {
+		return // given up before it was sent
+	}
 	who = "validator"
 	d, err := c.device.guard.validate(ctx, c.device.id)
 	v = judge(c.device.id, d, err)
@@ -125,6 +128,9 @@ func (c *call) learn(v verdict, now time.Duration) verdict {
 		return verdict{}
 	}
 	d.flying, d.latency = nil, now-c.at.elapsed
+	if v.Code != CodeSystemUnavailable {
+		d.guard.answered.Store(int64(now))
+	}
 	d.heed(v, now)
 	overtaken := d.overtaking(c.seq)
 	switch {

@@ -24,6 +24,8 @@ type Guard struct {
 	seq       atomic.Uint64          // the order of requests sent and denials learnt
 	orgDenial atomic.Pointer[denial] // the latest that concerns every device
 
+	answered atomic.Int64 // when the authority last decided anything
+
 	closeOnce sync.Once
 	closing   chan struct{} // closed when Close or Shutdown begins
 	shut      atomic.Bool   // Close was called

@@ -104,9 +104,14 @@ func (q *question) count(w *waiter, n int) {
 
 // leave takes back a caller who waits no longer: he has his answer, or has given up, or both.
 func (w *waiter) leave() {
-	if !w.left {
-		w.left = true
-		w.question.count(w, -1)
+	if w.left {
+		return
+	}
+	w.left = true
+	q := w.question
+	q.count(w, -1)
+	if len(q.waiters) > 2*q.callers+8 { // now and then, so that leaving costs little
+		q.waiters = slices.DeleteFunc(q.waiters, func(w *waiter) bool { return w.left })
 	}
 }
 
@@ -125,7 +130,8 @@ func (q *question) answerSome(v verdict, seq, asOf uint64, meant func(*waiter) b
 		if w.left || !meant(w) {
 			return w.left
 		}
-		w.leave()
+		w.left = true
+		q.count(w, -1)
 		w.verdict, w.seq, w.asOf = v, seq, asOf
 		close(w.done)
 		return true
