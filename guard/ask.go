@@ -26,10 +26,10 @@ func (d *device) askNext(now time.Duration) {
 		d.refuse(now, errLate)
 	case d.queued:
 		if urgent && slots.promote(d) {
-			d.send(q)
+			d.send(q, true)
 		}
 	case slots.take(d, urgent, d.mayQueue(q, now)):
-		d.send(q)
+		d.send(q, urgent)
 	case d.mayQueue(q, now):
 		d.enqueue(now)
 	default:
@@ -45,7 +45,7 @@ func (d *device) mayQueue(q *question, now time.Duration) bool {
 }
 
 // granted is called with a slot that d had waited for, and tells whether it was taken.
-func (d *device) granted() bool {
+func (d *device) granted(urgent bool) bool {
 	now := d.lock()
 	defer d.unlock(now)
 	d.dropUnwanted()
@@ -57,7 +57,7 @@ func (d *device) granted() bool {
 		d.refuse(now, errLate)
 		sent = false
 	default:
-		d.send(d.next)
+		d.send(d.next, urgent)
 	}
 	return sent
 }

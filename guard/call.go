@@ -22,6 +22,7 @@ const maxHung = 2
 type call struct {
 	question *question
 	device   *device
+	urgent   bool // what its slot was taken for
 	seq      uint64
 	at       reading // when it was sent
 	deadline time.Duration
@@ -32,9 +33,9 @@ type call struct {
 }
 
 // send puts q in flight. The caller has a slot for it.
-func (d *device) send(q *question) {
+func (d *device) send(q *question, urgent bool) {
 	g := d.guard
-	c := &call{question: q, device: d, seq: g.seq.Add(1), at: g.clock.read(), waitNext: -1}
+	c := &call{question: q, device: d, urgent: urgent, seq: g.seq.Add(1), at: g.clock.read(), waitNext: -1}
 	c.deadline = c.at.elapsed + g.timeout
 	if q.retryUntil != 0 {
 		c.deadline = min(c.deadline, q.retryUntil)
@@ -113,7 +114,7 @@ func (c *call) returned(v verdict) {
 	if learnt.Code.organisationWide() {
 		g.update()
 	}
-	g.handOn()
+	g.handOn(c.urgent)
 }
 
 // learn makes of the answer what is to be made of it, and returns that; nothing where the answer

@@ -20,8 +20,8 @@ func wantNothingLeft(t *testing.T, g *Guard) {
 	if n := len(s.entries); n != 0 || s.watched != 0 || s.set != never || s.timer.Stop() {
 		t.Errorf("the schedule has %d entries, %d watched, a timer for %v", n, s.watched, s.set)
 	}
-	if g.slots.free != g.maxRequests || g.slots.urgent.Len() != 0 || g.slots.starts.Len() != 0 {
-		t.Errorf("%d of %d slots are free", g.slots.free, g.maxRequests)
+	if g.slots.used != 0 || g.slots.started != 0 || g.slots.urgent.Len() != 0 || g.slots.starts.Len() != 0 {
+		t.Errorf("%d slots are in use, %d of them by starts", g.slots.used, g.slots.started)
 	}
 	if g.events != nil && (g.events.telling || len(g.events.queue) != 0) {
 		t.Error("events are left in the queue")

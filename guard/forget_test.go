@@ -25,7 +25,7 @@ func holds(g *Guard) held {
 	h.entries, h.watched = len(g.schedule.entries), g.schedule.watched
 	g.schedule.mu.Unlock()
 	g.slots.mu.Lock()
-	h.queued, h.taken = g.slots.urgent.Len()+g.slots.starts.Len(), g.maxRequests-g.slots.free
+	h.queued, h.taken = g.slots.urgent.Len()+g.slots.starts.Len(), g.slots.used
 	g.slots.mu.Unlock()
 	return h
 }

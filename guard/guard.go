@@ -179,11 +179,10 @@ func (g *Guard) update() {
 	}
 }
 
-// handOn gives a slot back, or hands it to a device that waits for one.
-func (g *Guard) handOn() {
-	for d := g.slots.give(); d != nil; d = g.slots.give() {
-		if d.granted() {
-			return
-		}
+// handOn gives a slot back, or hands it to a device that waits for one and still wants it.
+func (g *Guard) handOn(urgent bool) {
+	d, urgent := g.slots.give(urgent)
+	for d != nil && !d.granted(urgent) {
+		d, urgent = g.slots.give(urgent)
 	}
 }

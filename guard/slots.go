@@ -12,11 +12,13 @@ import (
 //
 // Invariant: a device waits only while there is no slot that it may take.
 type slots struct {
-	mu     sync.Mutex // a leaf: nothing else is locked under it
-	free   int
-	kept   int // how many free slots starts must leave
-	urgent list.List
-	starts list.List
+	mu       sync.Mutex // a leaf: nothing else is locked under it
+	all      int
+	starting int // how many of them starts may have
+	used     int
+	started  int // how many of those starts have
+	urgent   list.List
+	starts   list.List
 }
 
 // place is where a device stands in a queue; guarded by slots.mu.
@@ -26,9 +28,9 @@ type place struct {
 }
 
 func (s *slots) init(n int) {
-	s.free, s.kept = n, n/4
+	s.all, s.starting = n, n-n/4
 	if n > 1 {
-		s.kept = max(s.kept, 1)
+		s.starting = min(s.starting, n-1)
 	}
 }
 
@@ -36,14 +38,25 @@ func (s *slots) init(n int) {
 func (s *slots) take(d *device, urgent, wait bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.free > 0 && (urgent || s.free > s.kept) {
-		s.free--
+	if s.free(urgent) {
+		s.use(urgent, 1)
 		return true
 	}
 	if wait {
 		s.enqueue(d, urgent)
 	}
 	return false
+}
+
+func (s *slots) free(urgent bool) bool {
+	return s.used < s.all && (urgent || s.started < s.starting)
+}
+
+func (s *slots) use(urgent bool, n int) {
+	s.used += n
+	if !urgent {
+		s.started += n
+	}
 }
 
 // promote moves a device that waits among the starts to where those with work in flight wait.
@@ -55,8 +68,8 @@ func (s *slots) promote(d *device) bool {
 		return false
 	}
 	s.dequeue(d)
-	if s.free > 0 {
-		s.free--
+	if s.free(true) {
+		s.use(true, 1)
 		return true
 	}
 	s.enqueue(d, true)
@@ -70,28 +83,32 @@ func (s *slots) leave(d *device) {
 	s.dequeue(d)
 }
 
-// give gives a slot back. Where a device waits for it, it is returned with the slot.
-func (s *slots) give() *device {
+// give gives a slot back that had been taken as urgent or not. Where a device waits for one, it
+// is returned with the slot, and which kind it is.
+func (s *slots) give(urgent bool) (next *device, nextUrgent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, queue := range []*list.List{&s.urgent, &s.starts} {
-		front := queue.Front()
-		if front == nil || queue == &s.starts && s.free < s.kept {
-			continue
+	s.use(urgent, -1)
+	for _, nextUrgent := range []bool{true, false} {
+		if front := s.queue(nextUrgent).Front(); front != nil && s.free(nextUrgent) {
+			d := front.Value.(*device)
+			s.dequeue(d)
+			s.use(nextUrgent, 1)
+			return d, nextUrgent
 		}
-		d := front.Value.(*device)
-		s.dequeue(d)
-		return d
 	}
-	s.free++
-	return nil
+	return nil, false
+}
+
+func (s *slots) queue(urgent bool) *list.List {
+	if urgent {
+		return &s.urgent
+	}
+	return &s.starts
 }
 
 func (s *slots) enqueue(d *device, urgent bool) {
-	queue := &s.starts
-	if urgent {
-		queue = &s.urgent
-	}
+	queue := s.queue(urgent)
 	d.place = place{queue: queue, at: queue.PushBack(d)}
 }
 
