@@ -59,8 +59,7 @@ func (e *DeniedError) Error() string {
 	if e.Decision.RequestID != "" {
 		b.WriteString(" (request " + e.Decision.RequestID + ")")
 	}
-	b.WriteString(e.work.text())
-	return b.String()
+	return e.work.after(b.String())
 }
 
 // Is matches ErrDenied, and ErrUnavailable where the authority could not decide.
@@ -93,7 +92,7 @@ func (e *DeniedError) ended(work error) error {
 // own error.
 type closedError struct{ work *hidden }
 
-func (e *closedError) Error() string { return ErrClosed.Error() + e.work.text() }
+func (e *closedError) Error() string { return e.work.after(ErrClosed.Error()) }
 
 func (e *closedError) Is(target error) bool { return target == ErrClosed }
 
@@ -101,12 +100,13 @@ func (e *closedError) Unwrap() []error { return withoutCanceled(e.work) }
 
 func (e *closedError) ended(work error) error { return &closedError{work: hide(work)} }
 
-// text is what a message says of the function's error, if that says anything new.
-func (h *hidden) text() string {
-	if h == nil || errors.Is(h.err, context.Canceled) {
-		return ""
+// after adds to the message of a stop what the function returned, where that says anything new:
+// most functions return their context's error, or what Checkpoint told them.
+func (h *hidden) after(message string) string {
+	if h == nil || errors.Is(h.err, context.Canceled) || h.err.Error() == message {
+		return message
 	}
-	return "; the function returned: " + h.err.Error()
+	return message + "; the function returned: " + h.err.Error()
 }
 
 // stopError is why a run was told to stop: a *DeniedError or a *closedError.
