@@ -68,7 +68,7 @@ func (m mergedContext) Deadline() (time.Time, bool) {
 
 // Cleanup returns a context for what must still be done after ctx has ended, such as telling
 // a server that the work was broken off: it has the values of ctx, does not end with it, and
-// ends after the time given. Call the CancelFunc when the cleaning is done.
+// ends after the time given, at once if that is not positive. Call the CancelFunc when the cleaning is done.
 func Cleanup(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), timeout)
 }

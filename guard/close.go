@@ -17,8 +17,8 @@ func (g *Guard) Close() error {
 	return nil
 }
 
-// Shutdown lets the runs in flight come to their end, revalidating them as before; nothing
-// starts any more, and callers that wait get ErrClosed. It returns nil when the last function
+// Shutdown lets the runs in flight come to their end, those of Keeps too, revalidating them as
+// before; nothing starts any more, and callers that wait get ErrClosed. It returns nil when the last function
 // has returned. When ctx ends first it closes the guard and returns the cause of ctx at once.
 func (g *Guard) Shutdown(ctx context.Context) error {
 	g.stopStarting()

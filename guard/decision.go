@@ -11,9 +11,11 @@ import (
 // Validator asks an authority whether a device may execute. It is the one seam between the
 // guard and the services: machineid.Client, the embedded authority and a Guard are validators.
 //
-// Validate is called from several goroutines at once. It should return when ctx ends; a call
+// Validate is called from several goroutines at once. It should return when ctx ends, with a
+// decision that allows nothing and the context's error, also when ctx has ended before; a call
 // that does not is given up at the guard's timeout, and its answer can no longer allow
-// anything. A decision and an error may come together: an error beside an allowed decision is
+// anything. An id that is blank or that it cannot read it denies. guardtest.TestValidator holds
+// an implementation to all of that. A decision and an error may come together: an error beside an allowed decision is
 // a denial, a deny code beside an error still stands. Errors must hold no secret, for the
 // guard hands them on.
 type Validator interface {

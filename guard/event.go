@@ -24,8 +24,9 @@ const (
 )
 
 // Event is one fact. Started, refused, stopped and finished are told on the goroutine that
-// called Run, in order, and are never lost. The others are told from one goroutine through a
-// bounded queue; what did not fit is counted in Dropped.
+// called Run, in order, and are never lost. The others are told soon, from one goroutine through
+// a bounded queue, so that «started» may come before the «validated» that it stands on; what did
+// not fit is counted in Dropped.
 type Event struct {
 	Kind     EventKind
 	DeviceID string   // "" for a hint that concerns every device
@@ -149,12 +150,12 @@ func logTo(l *slog.Logger) func(context.Context, Event) {
 }
 
 func (e Event) level() slog.Level {
-	switch e.Kind {
-	case EventRefused, EventStopped:
-		return slog.LevelWarn
-	case EventOverran:
+	switch {
+	case e.Kind == EventOverran:
 		return slog.LevelError
-	case EventValidated, EventStarted, EventFinished, EventHinted:
+	case e.Kind == EventRefused, e.Kind == EventStopped,
+		e.Kind == EventValidated && e.Decision.Code == CodeSystemUnavailable:
+		return slog.LevelWarn
 	}
 	return slog.LevelDebug
 }

@@ -38,10 +38,9 @@ type Runner interface {
 
 // New makes a Guard that asks v. It starts nothing: a Guard without work in flight has no
 // goroutine and no request. v must speak for one organisation, because an organisation-wide
-// code stops every device of the Guard. The error names the options that contradict each other
-// or are zero, negative or absurd.
+// code stops every device of the Guard. The error names every option that was refused.
 func New(v Validator, opts ...Option) (*Guard, error) {
-	if f, ok := v.(ValidatorFunc); v == nil || ok && f == nil {
+	if isNil(v) {
 		return nil, errors.New("guard: the Validator is nil")
 	}
 	c, err := newConfig(opts)
@@ -57,6 +56,12 @@ func New(v Validator, opts ...Option) (*Guard, error) {
 	return g, nil
 }
 
+// isNil finds a nil function and a nil pointer in the interface too.
+func isNil(v Validator) bool {
+	r := reflect.ValueOf(v)
+	return v == nil || (r.Kind() == reflect.Func || r.Kind() == reflect.Pointer) && r.IsNil()
+}
+
 // Run calls fn, on the caller's goroutine, if the authority allows the device to execute, and
 // goes on asking while fn runs. When the device is denied, or has not been allowed anew by the
 // stop line, fn's context is cancelled with the denial as its cause. fn has to obey its context:
@@ -67,8 +72,8 @@ func New(v Validator, opts ...Option) (*Guard, error) {
 //
 // Run returns a *DeniedError when the device was denied, before the start or while fn ran, even
 // if fn returned nil then; the cause of ctx when ctx ended before the start; an error that
-// matches ErrClosed when the guard was closed; otherwise fn's own error, unchanged. A panic or
-// runtime.Goexit of fn goes on unwinding.
+// matches ErrClosed when the guard was closed; an error when fn is nil; otherwise fn's own error,
+// unchanged. A panic or runtime.Goexit of fn goes on unwinding.
 func (g *Guard) Run(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error {
 	a, err := g.enter(ctx, deviceID, fn)
 	if err != nil {
@@ -134,9 +139,10 @@ func (g *Guard) Validate(ctx context.Context, deviceID string) (Decision, error)
 }
 
 // Hint says that something about the device has changed, "" that something has changed for every
-// device. It ends reuse and has devices with work in flight, or with a Keep that waits, asked
-// about at once. It decides nothing: a hint that is lost, late, forged or doubled costs at most a
-// request for each device. Hint does not block.
+// device. It ends reuse and brings a question forward for devices with work in flight, a start
+// that waits or a Keep that waits: at once, or after the request in flight, and for hints within a
+// tenth of the interval once, at its end. It decides nothing: a hint that is lost, late, forged or
+// doubled costs at most a request for each device. Hint does not block.
 func (g *Guard) Hint(deviceID string) {
 	g.events.enqueue(Event{Kind: EventHinted, DeviceID: deviceID})
 	devices := g.registry.all

@@ -10,8 +10,8 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// Option changes one setting of a Guard. New refuses options that contradict each other, or
-// are zero, negative or absurd.
+// Option changes one setting of a Guard. New refuses options that contradict each other, and
+// durations below a millisecond or above a day; to have none of a thing, leave its option out.
 type Option interface{ apply(c *config) }
 
 type optionFunc func(c *config)
@@ -37,7 +37,9 @@ const (
 )
 
 // WithInterval sets the time between two revalidations of a device that has work in flight.
-// It is the largest part of the stop bound. The default is 10 s.
+// It is the largest part of the stop bound, and should be no shorter than the timeout: a device
+// has one request in flight, so slow answers would keep its questions further apart. The default
+// is 10 s.
 func WithInterval(d time.Duration) Option {
 	return optionFunc(func(c *config) { c.interval = c.duration("WithInterval", d) })
 }
@@ -57,7 +59,8 @@ type BackOff interface {
 // WithRetry gives up that the first failure to ask is a denial: while the authority cannot be
 // asked, work goes on and starts wait for up to budget longer, and the stop bound grows by it.
 // Only SYSTEM_UNAVAILABLE is retried, never a denial. newBackOff is called once for each
-// question; nil means the exponential back-off of cenkalti/backoff/v4. A RetryAfter of the
+// question, and its NextBackOff before each try, on several goroutines at once and as a part of
+// the timeout; nil means the exponential back-off of cenkalti/backoff/v4. A RetryAfter of the
 // authority is a floor under each wait, and a wait that does not fit the budget ends the
 // retrying at once. The default is no retry.
 func WithRetry(newBackOff func() BackOff, budget time.Duration) Option {
@@ -72,13 +75,14 @@ func WithRetry(newBackOff func() BackOff, budget time.Duration) Option {
 // WithReuse gives up that every start is backed by a request sent after Run was called: an
 // ALLOW may start work until maxAge after its request was sent. In return a device that is
 // asked for again and again is validated ahead of time, and no Run of it waits. maxAge is at
-// most the interval. The default is 0: no reuse.
+// most the interval. The default is no reuse.
 func WithReuse(maxAge time.Duration) Option {
 	return optionFunc(func(c *config) { c.maxAge = c.duration("WithReuse", maxAge) })
 }
 
 // WithMaxRequests bounds the calls to the authority that are in flight at once, over all
-// devices. A quarter of them is kept for the revalidation of work that runs. The default is 64.
+// devices, 1 to 65536. A quarter of them is kept for the revalidation of work that runs; a start
+// that gets none of the others within an interval is refused SYSTEM_UNAVAILABLE. The default is 64.
 func WithMaxRequests(n int) Option {
 	return optionFunc(func(c *config) {
 		c.maxRequests = n
@@ -88,25 +92,29 @@ func WithMaxRequests(n int) Option {
 	})
 }
 
-// WithObserver has f told of what happens; Event says what and when. Given more than once,
-// each is told. An observer that panics or blocks weakens no promise of the guard: a blocking
-// one delays the call it is told on, or loses queued events. The default is none.
+// WithObserver has f told of what happens: Event says what, and on which goroutine. f is called
+// from several goroutines at once. Its context has the values of the caller's where the event is
+// told on the caller's goroutine, none otherwise, and ends after the guard's timeout. Given more
+// than once, each is told. An observer that panics or blocks weakens no promise of the guard: a
+// panic is swallowed, and blocking delays the call it is told on, or loses queued events. The
+// default is none.
 func WithObserver(f func(ctx context.Context, e Event)) Option {
 	return optionFunc(func(c *config) {
 		if f == nil {
-			c.refuse(errors.New("guard: WithObserver(nil)"))
+			c.refuse(errors.New("guard: WithObserver(nil): the function is nil"))
 			return
 		}
 		c.observers = append(c.observers, f)
 	})
 }
 
-// WithLogger logs refusals and stops as warnings, overruns as errors and the rest for
-// debugging, with the keys device, code, request_id and phase. The default is that nothing is
-// logged.
+// WithLogger logs refusals and stops, and answers with which the authority did not decide, as
+// warnings, overruns as errors and the rest for debugging, with the keys device, code,
+// request_id, phase and took, and where there is something to say after and error. The default
+// is that nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	if l == nil {
-		return optionFunc(func(c *config) { c.refuse(errors.New("guard: WithLogger(nil)")) })
+		return optionFunc(func(c *config) { c.refuse(errors.New("guard: WithLogger(nil): the logger is nil")) })
 	}
 	return WithObserver(logTo(l))
 }
