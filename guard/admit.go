@@ -16,7 +16,7 @@ type attempt struct {
 	fn     func(ctx context.Context) error
 
 	patient bool   // wait for the device's turn to ask (Keep)
-	after   uint64 // what was sent before its last refusal or stop is no news to a Keep
+	after   uint64 // a Keep that did not wait for an ALLOW starts on one only if it was sent after this
 }
 
 // enter refuses what needs no question, and holds the device.

@@ -12,26 +12,35 @@ var (
 	errNoSlot = errors.New("guard: no request to the authority became free within the interval")
 )
 
-// askNext sends the next question as soon as it may be.
+// askNext sends the next question as soon as it may be, or has it wait for a slot in the queue
+// in which it now belongs.
 func (d *device) askNext(now time.Duration) {
 	q := d.next
-	if q == nil || d.flying != nil || now < d.sendAt(q) {
+	if q == nil || d.flying != nil {
 		return
 	}
 	urgent := (q.watch || q.hint) && d.live.n > 0 // starts must not take the place of what runs
-	switch slots := &d.guard.slots; {
+	switch {
+	case now < d.sendAt(q):
+		d.unqueue() // who could not wait has left
 	case d.hung >= maxHung:
 		d.refuse(now, errHung)
 	case q.late(now):
 		d.refuse(now, errLate)
-	case d.queued:
-		if urgent && slots.promote(d) {
-			d.send(q, true)
-		}
-	case slots.take(d, urgent, d.mayQueue(q, now)):
+	case !d.queued || d.urgent != urgent:
+		d.takeSlot(now, q, urgent)
+	}
+}
+
+// takeSlot sends the question, queues it or refuses it.
+func (d *device) takeSlot(now time.Duration, q *question, urgent bool) {
+	waited, may := d.queued, d.mayQueue(q, now)
+	d.unqueue()
+	switch {
+	case d.guard.slots.take(d, urgent, may):
 		d.send(q, urgent)
-	case d.mayQueue(q, now):
-		d.enqueue(now)
+	case may:
+		d.enqueue(now, urgent, waited)
 	default:
 		d.refuse(now, errNoSlot)
 	}
@@ -40,31 +49,40 @@ func (d *device) askNext(now time.Duration) {
 // mayQueue tells whether the question may wait for a slot. While the authority does not answer,
 // a Keep that waits loses its turn instead: they must not all be there when the outage ends (L5).
 func (d *device) mayQueue(q *question, now time.Duration) bool {
-	silent := now-time.Duration(d.guard.answered.Load()) > d.guard.timeout
+	g := d.guard
+	silent := g.failing.Load() && now-time.Duration(g.answered.Load()) > g.timeout
 	return d.eager(q) || q.hint || !silent
 }
 
-// granted is called with a slot that d had waited for, and tells whether it was taken.
+// granted is called with a slot from the queue in which d had waited, and tells whether it was
+// taken.
 func (d *device) granted(urgent bool) bool {
 	now := d.lock()
 	defer d.unlock(now)
 	d.dropUnwanted()
-	sent := d.queued
-	d.unqueue() // it may have left the queue meanwhile, and even have come back
 	switch {
-	case !sent:
+	case !d.queued || d.urgent != urgent:
+		return false // it has left, or waits elsewhere
+	case now < d.sendAt(d.next):
+		d.unqueue()
+		return false
 	case d.next.late(now):
 		d.refuse(now, errLate)
-		sent = false
-	default:
-		d.send(d.next, urgent)
+		return false
 	}
-	return sent
+	d.unqueue() // it may have left the queue meanwhile, and even have come back
+	d.send(d.next, urgent)
+	return true
 }
 
-// enqueue has the next question wait for a slot, and those who wait for it count from now.
-func (d *device) enqueue(now time.Duration) {
-	d.queued = true
+// enqueue notes that the next question waits for a slot. Those who wait for it count from now,
+// unless they only change the queue.
+func (d *device) enqueue(now time.Duration, urgent, waited bool) {
+	d.queued, d.urgent = true, urgent
+	if waited {
+		return
+	}
+	d.queuedAt = now
 	for _, w := range d.next.waiters {
 		w.since = now
 	}
@@ -90,9 +108,14 @@ func (q *question) late(now time.Duration) bool {
 	return q.retryUntil != 0 && now >= q.retryUntil
 }
 
-// refuseStarts refuses those who have waited an interval for a slot. Runs in flight go on
-// waiting for theirs until their stop line.
+// refuseStarts refuses those who have waited an interval for a slot, and gives up what is asked
+// ahead of demand or because of a hint. Runs in flight go on waiting for theirs until their stop
+// line.
 func (d *device) refuseStarts(now time.Duration) {
+	if now >= d.queuedAt+d.guard.interval {
+		d.next.ahead = false
+		d.next.hint = d.next.hint && d.live.n > 0
+	}
 	v := unavailable(Decision{}, errNoSlot, errNoSlot.Error())
 	d.next.answerSome(v, 0, d.guard.seq.Load(), func(w *waiter) bool { return now >= w.since+d.guard.interval })
 }

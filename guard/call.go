@@ -58,11 +58,13 @@ func (c callContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // run asks. A validator that panics or ends its goroutine has not answered.
 func (c *call) run(ctx context.Context) {
-	who := "back-off"
-	v := unavailable(Decision{}, nil, "the validator ended its goroutine")
+	who, answered := "back-off", false
+	var v verdict
 	defer func() {
 		if p := recover(); p != nil {
 			v = unavailable(Decision{}, nil, "the "+who+" panicked: "+panicText(p))
+		} else if !answered {
+			v = unavailable(Decision{}, nil, "the "+who+" ended its goroutine")
 		}
 		c.returned(v)
 	}()
@@ -72,7 +74,7 @@ func (c *call) run(ctx context.Context) {
 	}
 	who = "validator"
 	d, err := c.device.guard.validate(ctx, c.device.id)
-	v = judge(c.device.id, d, err)
+	v, answered = judge(c.device.id, d, err), true
 }
 
 // panicText prints no value but the runtime's own: there might be a secret in it.
@@ -129,6 +131,7 @@ func (c *call) learn(v verdict, now time.Duration) verdict {
 		return verdict{}
 	}
 	d.flying, d.latency = nil, now-c.at.elapsed
+	d.guard.failing.Store(v.Code == CodeSystemUnavailable)
 	if v.Code != CodeSystemUnavailable {
 		d.guard.answered.Store(int64(now))
 	}
@@ -165,6 +168,7 @@ func (c *call) learnLate(v verdict, now time.Duration) (denied verdict) {
 	if c.unwanted || v.Allowed || v.Code == CodeSystemUnavailable {
 		return verdict{}
 	}
+	d.heed(v, now)
 	d.deny(v.deniedError(d.id), now)
 	return v
 }
@@ -199,6 +203,7 @@ func (d *device) giveUp(now time.Duration) {
 	if c.unwanted {
 		return
 	}
+	d.guard.failing.Store(true)
 	d.guard.events.enqueue(validated(d.id, v, took))
 	if d.retry(c.question, v, c.waitNext, now) {
 		return

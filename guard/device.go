@@ -23,19 +23,21 @@ type device struct {
 	id    string
 	line  atomic.Int64 // perm's stop line, 0 without one; written under mu, read by Checkpoint
 
-	mu      sync.Mutex
-	gone    bool        // forgotten: look it up again
-	held    int         // Runs, Keeps and Validates that are about it
-	perm    *permission // nil: none
-	denial  *denial     // the latest that was learnt about it
-	wideSeq uint64      // the latest about the organisation that was applied
-	live    runs        // in flight, permitted
-	stopped runs        // in flight, told to stop
-	flying  *call       // the request in flight
-	next    *question   // what is asked when flying has come back
-	queued  bool        // next waits for a slot
-	hung    int         // calls that were given up and have not returned
-	drained []func()    // told when no run is in flight any more, for Shutdown
+	mu       sync.Mutex
+	gone     bool          // forgotten: look it up again
+	held     int           // Runs, Keeps and Validates that are about it
+	perm     *permission   // nil: none
+	denial   *denial       // the latest that was learnt about it
+	wideSeq  uint64        // the latest about the organisation that was applied
+	live     runs          // in flight, permitted
+	stopped  runs          // in flight, told to stop
+	flying   *call         // the request in flight
+	next     *question     // what is asked when flying has come back
+	queued   bool          // next waits for a slot
+	urgent   bool          // among those with work in flight
+	queuedAt time.Duration // since when
+	hung     int           // calls that were given up and have not returned
+	drained  []func()      // told when no run is in flight any more, for Shutdown
 
 	due      time.Duration // the next question of the watch, or ahead of demand; keeps its phase
 	demand   bool          // the permission was reused since the last question

@@ -24,7 +24,8 @@ type Guard struct {
 	seq       atomic.Uint64          // the order of requests sent and denials learnt
 	orgDenial atomic.Pointer[denial] // the latest that concerns every device
 
-	answered atomic.Int64 // when the authority last decided anything
+	failing  atomic.Bool  // the last question brought no decision
+	answered atomic.Int64 // when one last did
 
 	closeOnce sync.Once
 	closing   chan struct{} // closed when Close or Shutdown begins
@@ -181,7 +182,9 @@ func (g *Guard) learnWide(n *denial) {
 // update has every device apply what is known.
 func (g *Guard) update() {
 	for _, d := range g.registry.all() {
-		d.unlock(d.lock())
+		if d.line.Load() != 0 { // where nothing is permitted there is nothing to stop
+			d.unlock(d.lock())
+		}
 	}
 }
 

@@ -34,6 +34,9 @@ func (g *Guard) Keep(ctx context.Context, deviceID string, fn func(ctx context.C
 // RetryAfter: its turn, lest all devices come at the very second that it named.
 func (d *device) joinPatiently(now time.Duration) *question {
 	floor := max(now, d.floor)
+	if d.live.n > 0 || d.demand { // the device's turn is the watch's, and no Keep's to move
+		return d.joinAt(max(floor, d.due))
+	}
 	d.plan(floor, floor, floor+d.guard.interval)
 	return d.joinAt(d.due)
 }

@@ -609,7 +609,7 @@ func TestL3_ARequestThatNobodyWaitsForIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority()
 		a.set(after(2*time.Second, allows))
-		g, start := newGuard(t, a), time.Now()
+		g, start := newGuard(t, a, guard.WithInterval(24*time.Hour)), time.Now()
 		first := launch(t.Context(), g, "d")
 		time.Sleep(100 * time.Millisecond)
 		ctx, cancel := context.WithCancel(t.Context())

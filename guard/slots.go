@@ -59,23 +59,6 @@ func (s *slots) use(urgent bool, n int) {
 	}
 }
 
-// promote moves a device that waits among the starts to where those with work in flight wait.
-// Where a slot is free for those it takes it and returns true.
-func (s *slots) promote(d *device) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d.place.queue != &s.starts {
-		return false
-	}
-	s.dequeue(d)
-	if s.free(true) {
-		s.use(true, 1)
-		return true
-	}
-	s.enqueue(d, true)
-	return false
-}
-
 // leave takes d out of its queue.
 func (s *slots) leave(d *device) {
 	s.mu.Lock()

@@ -90,7 +90,12 @@ func (d *device) askHinted(now time.Duration) {
 		return
 	}
 	d.hintedAt = now
-	q := d.joinAt(now)
+	var q *question
+	if now < d.floor && d.live.n == 0 {
+		q = d.joinPatiently(now) // its turn after that, like everybody's
+	} else {
+		q = d.joinAt(now)
+	}
 	q.hint = true
 	q.ahead = q.ahead || d.demand
 }
@@ -114,6 +119,7 @@ func (d *device) nextWake() time.Duration {
 		sooner(d.flying.deadline, true)
 	} else if q := d.next; q != nil {
 		sooner(d.sendAt(q), !d.queued)
+		sooner(d.queuedAt+d.guard.interval, d.queued && (q.ahead || q.hint && d.live.n == 0))
 		if d.queued && len(q.waiters) > 0 {
 			sooner(q.waiters[0].since+d.guard.interval, true)
 		}
