@@ -2,7 +2,9 @@
 // any MachineID client, in any language, can be pointed at it. It ends on an interrupt.
 //
 //	go run ./examples/selfhosted
-//	export MACHINEID_BASE_URL=http://127.0.0.1:8080 MACHINEID_ORG_KEY=org_...  # as it prints
+//
+// It prints what to paste into the client's shell: the base URL and, where it made the
+// organisation's key itself, the key, and two calls to try by hand.
 //
 // The devices live in memory: they are gone when it ends. It speaks plain HTTP, so that beyond
 // this machine a proxy with TLS belongs in front of it.
@@ -17,6 +19,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -146,8 +149,25 @@ func serve(ctx context.Context, s settings, stdout io.Writer) error {
 // a program prints ends up in logs.
 func greet(w io.Writer, s settings, addr string) {
 	fmt.Fprintf(w, "plan %s: %d devices, in memory until this ends\n", s.plan, s.plan.Limit())
+	about, key := "for clients, which need the organisation key in MACHINEID_ORG_KEY too:", ""
 	if s.generated {
-		fmt.Fprintf(w, "a new organisation key, shown this once:\n\n    export MACHINEID_ORG_KEY=%s\n\n", s.orgKey)
+		about, key = "for clients, with a new organisation key that is shown this once:", " MACHINEID_ORG_KEY="+s.orgKey
 	}
-	fmt.Fprintf(w, "serving MachineID's API on http://%s\n", addr)
+	fmt.Fprintf(w, "%s\n\n    export MACHINEID_BASE_URL=http://%s%s\n\n", about, reachable(addr), key)
+	fmt.Fprint(w, "to register a device, and to revoke it:\n\n")
+	for _, call := range []string{"register", "revoke"} {
+		fmt.Fprintf(w, "    curl -H \"x-org-key: $MACHINEID_ORG_KEY\" -H 'content-type: application/json' "+
+			"-d '{\"deviceId\":\"agent-01\"}' \"$MACHINEID_BASE_URL/api/v1/devices/%s\"\n", call)
+	}
+	fmt.Fprintf(w, "\nserving MachineID's API on http://%s\n", addr)
+}
+
+// reachable is where a client on this machine finds what listens on addr. An address that stands
+// for every one of the machine's, such as 0.0.0.0, is none to connect to.
+func reachable(addr string) string {
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil || !a.Addr().IsUnspecified() {
+		return addr
+	}
+	return fmt.Sprintf("localhost:%d", a.Port())
 }

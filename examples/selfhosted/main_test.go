@@ -141,8 +141,12 @@ func drive(t *testing.T, base, key string) {
 
 func TestServesUntilItIsTold(t *testing.T) {
 	c := start(t, noEnv, "-addr", "127.0.0.1:0", "-plan", "pro")
-	key := c.find(`export MACHINEID_ORG_KEY=(org_\w{20,})$`)
-	base := c.find(`(http://127\.0\.0\.1:[1-9]\d*)$`)
+	line := c.find(`^ *(export MACHINEID_BASE_URL=http://127\.0\.0\.1:[1-9]\d* MACHINEID_ORG_KEY=org_\w{20,})$`)
+	assignments := strings.Fields(line)
+	base, key := strings.TrimPrefix(assignments[1], "MACHINEID_BASE_URL="), strings.TrimPrefix(assignments[2], "MACHINEID_ORG_KEY=")
+	if serving := c.find(`^serving .*(http://\S+)$`); serving != base {
+		t.Errorf("it serves on %s, and clients are sent to %s", serving, base)
+	}
 	drive(t, base, key)
 	c.stop()
 	if status := c.wait(); status != 0 || c.stderr.Len() != 0 {
@@ -175,12 +179,50 @@ func TestKeyFromFlagOrEnvironment(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := start(t, tc.getenv, append([]string{"-addr", "127.0.0.1:0", "-plan", "pro"}, tc.args...)...)
-			drive(t, c.find(`(http://\S+)$`), tc.key)
+			base := c.find(`^ *export MACHINEID_BASE_URL=(http://\S+)$`)
+			c.find(`^(serving) `) // it serves once all is read, for the pipe holds nothing
+			drive(t, base, tc.key)
 			c.stop()
 			if status := c.wait(); status != 0 || strings.Contains(c.output.String(), tc.key) {
 				t.Errorf("status %d:\n%s", status, c.output.String())
 			}
 		})
+	}
+}
+
+// TestPrintedCallsWork takes the lines for curl apart as a shell would and sends what they say.
+func TestPrintedCallsWork(t *testing.T) {
+	const key = "org_from_the_flag"
+	c := start(t, noEnv, "-addr", "127.0.0.1:0", "-org-key", key)
+	base := c.find(`export MACHINEID_BASE_URL=(http://\S+)$`)
+	calls := []string{c.find(`^ *(curl .*)$`), c.find(`^ *(curl .*)$`)}
+	c.find(`^(serving) `) // it serves once all is read, for the pipe holds nothing
+	for i, want := range []string{"/api/v1/devices/register", "/api/v1/devices/revoke"} {
+		line := calls[i]
+		args := regexp.MustCompile(`^curl -H "x-org-key: \$MACHINEID_ORG_KEY" -H 'content-type: application/json' ` +
+			`-d '([^']*)' "\$MACHINEID_BASE_URL([^"]*)"$`).FindStringSubmatch(line)
+		if args == nil || args[2] != want {
+			t.Fatalf("not a call of %s: %s", want, line)
+		}
+		if status, got := ask(t, http.MethodPost, base+args[2], key, args[1]); status != 200 || got["status"] != "ok" {
+			t.Errorf("%s: %d %v", want, status, got)
+		}
+	}
+	c.stop()
+	if status := c.wait(); status != 0 {
+		t.Errorf("status %d", status)
+	}
+}
+
+// An address that stands for all of them is listened on, and none that clients can use.
+func TestReachable(t *testing.T) {
+	for addr, want := range map[string]string{
+		"127.0.0.1:80": "127.0.0.1:80", "0.0.0.0:8080": "localhost:8080", "[::]:8080": "localhost:8080",
+		"[::1]:80": "[::1]:80", "192.0.2.1:80": "192.0.2.1:80",
+	} {
+		if got := reachable(addr); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
 	}
 }
 

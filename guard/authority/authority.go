@@ -1,33 +1,3 @@
-// Package authority decides which devices may execute: MachineID's API in full, to run oneself.
-// An Authority is an http.Handler that any MachineID client, in any language, can be pointed
-// at, and its organisations are guard.Validators in process. Both ways lead to the same code.
-//
-// It is to the hosted service what a local registry is to a public one: the same words on the
-// same paths, held by the one who runs it. Organisations have a key and a plan, the plan caps
-// the active devices, an operator switches devices or the whole organisation off, and the next
-// validate says so.
-//
-// What Validate answers, the first line that applies:
-//
-//	the key is missing, malformed or unknown          INVALID_ORG_KEY
-//	the organisation was removed                      ORG_NOT_FOUND
-//	the store failed, or StateUnavailable             SYSTEM_UNAVAILABLE
-//	StateDisabled, -Frozen, -Inactive, -Expired       the code beside the constant
-//	the plan is none of the four                      PLAN_NOT_ACTIVE
-//	the id breaks the rule for ids                    INVALID_DEVICE_ID
-//	not registered, or removed                        DEVICE_NOT_FOUND
-//	revoked                                           DEVICE_REVOKED
-//	otherwise                                         ALLOW
-//
-// An id is trimmed of white space and then has 1 to 128 characters of A-Z a-z 0-9 . _ : and -,
-// the first a letter or digit. An organisation knows at most 10 000 devices, revoked ones
-// included; Remove makes room.
-//
-// It does not promise what needs more than one process: the Store that comes with it forgets
-// everything when the process ends, and hints (Organisation.Subscribe) reach listeners in
-// process only. It speaks plain HTTP, without TLS, rate limits or accounts; those belong in
-// front of it. It sells nothing: Checkout returns a link that leads nowhere. Where the hosted
-// service's answers are not published, the shape of ours is our own.
 package authority
 
 import (
@@ -36,8 +6,9 @@ import (
 	"fmt"
 )
 
-// Authority holds organisations and serves MachineID's API for them. It is safe for concurrent
-// use, starts nothing in the background and needs no closing.
+// Authority holds organisations and serves MachineID's API for them. It is made by New; the zero
+// value is of no use. It is safe for concurrent use, starts nothing in the background and needs
+// no closing.
 type Authority struct {
 	store      Store
 	denyStatus int
@@ -48,7 +19,10 @@ type Authority struct {
 // New makes an authority without organisations, or with those that its Store holds.
 func New(opts ...Option) (*Authority, error) {
 	c := config{store: newMemory(), denyStatus: 200}
-	for _, o := range opts {
+	for i, o := range opts {
+		if o == nil {
+			return nil, fmt.Errorf("authority: option %d is nil", i+1)
+		}
 		o.apply(&c)
 	}
 	if err := c.check(); err != nil {

@@ -39,6 +39,7 @@ func TestBadOptionsAreRefusedByName(t *testing.T) {
 		opt  authority.Option
 		want []string
 	}{
+		{nil, []string{"option 1", "nil"}},
 		{authority.WithStore(nil), []string{"WithStore", "nil"}},
 		{authority.WithDenyStatus(0), []string{"WithDenyStatus", "0"}},
 		{authority.WithDenyStatus(204), []string{"WithDenyStatus", "204"}},

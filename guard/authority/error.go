@@ -26,12 +26,17 @@ type Error struct {
 	err error // why the store failed, or nil; told in process only, never over HTTP
 }
 
-// Error names the code and what the store said.
+// Error names the code, the rule behind it and what the store said. The rule is for people and
+// in process only; over HTTP goes the code.
 func (e *Error) Error() string {
-	if e.err == nil {
-		return "authority: " + e.Code
+	text := "authority: " + e.Code
+	if r := rule(e.Code); r != "" {
+		text += ": " + r
 	}
-	return "authority: " + e.Code + ": " + e.err.Error()
+	if e.err != nil {
+		text += ": " + e.err.Error()
+	}
+	return text
 }
 
 // Unwrap gives what the store said.
@@ -59,6 +64,48 @@ const (
 	codeDeviceRevoked  = "device_revoked"       // in results only
 	codeDeviceNotFound = "device_not_found"     // in results only
 )
+
+// rule says what would have been right. It is empty for a code that is none of ours.
+func rule(code string) string {
+	switch code {
+	case codeInvalidOrgKey:
+		return "the key is malformed or unknown; one is org_ and 1 to 252 visible ASCII characters"
+	case codeOrgNotFound:
+		return "the organisation was removed"
+	case codeUnavailable:
+		return "the store failed"
+	case codeMissingParams:
+		return "deviceId, deviceIds, scope or plan is missing, whichever the call needs"
+	case codeInvalidParams:
+		return "a parameter has the wrong type, or deviceIds and scope came together"
+	case codeInvalidDeviceID:
+		return "an id is 1 to 128 of A-Z a-z 0-9 . _ : and -, the first a letter or digit"
+	case codeInvalidScope:
+		return "the scope is all_active to revoke and all_revoked to unrevoke"
+	case codeInvalidPlan:
+		return "the plans to be had by checkout are pro, scale and max"
+	case codeTooManyDevices:
+		return "a batch has at most 500 valid device ids"
+	}
+	return httpRule(code)
+}
+
+// httpRule is the rule for what only HTTP can get wrong.
+func httpRule(code string) string {
+	switch code {
+	case codeInvalidJSON:
+		return "the body is one JSON object, with each name once"
+	case codeNotFound:
+		return "no call has this path"
+	case codeMethodNotAllowed:
+		return "the call has another method, named in the header Allow"
+	case codeBodyTooLarge:
+		return "a body has at most 1 MiB"
+	case codeUnsupportedMedia:
+		return "the body's type is application/json, or not named"
+	}
+	return ""
+}
 
 func refuse(code string) error { return &Error{Code: code} }
 

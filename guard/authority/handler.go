@@ -64,8 +64,9 @@ func routes() map[string]endpoint {
 
 // ServeHTTP answers MachineID's API, always with JSON. The key is looked at before the body is,
 // so a stranger cannot make the authority read one. Bodies over 1 MiB are refused (413), types
-// other than application/json too (415; none at all is taken for JSON), other methods get 405
-// and unknown paths 404. An answer to validate always holds allowed, code and request_id.
+// other than application/json too (415; none at all is taken for JSON, but curl -d names one),
+// other methods get 405 and unknown paths 404. An answer to validate always holds allowed, code
+// and request_id.
 func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e, known := a.routes[r.URL.Path]
 	if !known {

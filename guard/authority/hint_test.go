@@ -254,3 +254,15 @@ func TestFailedChangeIsNotHinted(t *testing.T) {
 		same(t, "told", l.take(), nil)
 	})
 }
+
+// Nobody to tell is nobody listening.
+func TestSubscribeNil(t *testing.T) {
+	a, org := newOrganisation(t, authority.PlanFree)
+	cancel := org.Subscribe(nil)
+	if n := authority.Listeners(a); n != 0 {
+		t.Errorf("%d listeners", n)
+	}
+	world{calls: org}.register(t, "agent-01")
+	cancel()
+	cancel()
+}

@@ -7,8 +7,9 @@ import (
 	"github.com/execguard/execguard/guard"
 )
 
-// Organisation is one tenant of an Authority. Its methods are the calls of the API, in
-// process; they wait for nothing but the Store and are safe for concurrent use.
+// Organisation is one tenant of an Authority, which makes it; the zero value is of no use. Its
+// methods are the calls of the API, in process; they wait for nothing but the Store and are safe
+// for concurrent use.
 type Organisation struct {
 	authority *Authority
 	id        *string // behind a pointer, so that no fmt verb shows even a part of the key's digest
@@ -97,7 +98,11 @@ func (o *Organisation) SetPlan(ctx context.Context, p Plan) error {
 // after the change took effect, in no order, and those for one device that wait are told as
 // one. A hint that blocks delays its own successors only; one that panics is dropped and the
 // subscription goes on. After cancel no new call begins, but one may still be running.
+// A nil hint is never called, and its cancel does nothing.
 func (o *Organisation) Subscribe(hint func(deviceID string)) (cancel func()) {
+	if hint == nil {
+		return func() {}
+	}
 	return o.authority.hints.subscribe(*o.id, hint)
 }
 

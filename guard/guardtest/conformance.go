@@ -40,6 +40,26 @@ type Subject struct {
 // newSubject is called once for each check, so that each has a subject of its own; whatever it
 // starts, it ends with its t. Run under -race it finds data races too.
 //
+// The checks, by the names of their subtests:
+//
+//	an allowed device is allowed                   Device and Other: ALLOW and no error, again and again
+//	a stranger is denied                           Stranger: a denial with a code of the authority's
+//	a blank id is refused                          INVALID_DEVICE_ID or an error
+//	revoked is denied, restored is allowed         by the very next answer, three times round
+//	one device does not decide for another         one is revoked, the other allowed, asked in turn
+//	the organisation switched off is denied        both devices; with Subject.SwitchOff
+//	an outage is no answer                         SYSTEM_UNAVAILABLE or an error; with Subject.Outage
+//	a context that is over is no answer            the same, and an error matching its Err or its Cause
+//	a context that ends is obeyed                  the same within 5 s; with Subject.Silence
+//	calls side by side                             each is answered for its own device, while others change
+//	request ids differ                             where there are any
+//	answers stay as they were                      no error reads otherwise after later calls
+//	secrets stay secret                            no answer, error or printed validator has Subject.Secrets
+//	nothing is left running                        goroutines do not add up with the calls
+//
+// Whatever is asked, no answer may contradict itself, such as ALLOW beside an error, be about
+// another device, take 5 s, panic or end the goroutine.
+//
 // It judges what one answer says, and not how the guard uses it. An authoritative denial may
 // have any code; that a device is allowed again is expected of the very next answer, so a
 // validator that remembers answers does not pass.

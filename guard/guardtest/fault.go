@@ -9,14 +9,16 @@ import (
 )
 
 // Fault is one way in which an authority, or the network before it, goes wrong. Its value is
-// its name; Faults lists them all, and Server.Inject refuses a name that is not among them.
+// its name. The example of Faults prints the name of each, and is tested against the table that
+// Server.Inject looks in; a name that is not there it refuses.
 //
 // Under every fault the first question after Inject gets no ALLOW that a client may act on.
 // Most faults go on like that; «flapping» and «answers out of order» are honest now and then.
 // Faults that never answer last until the client leaves, Heal, or the end of the test.
 type Fault string
 
-// Faults returns every fault, in the order of the contract's list.
+// Faults returns every fault, in the order in which the guard's contract (guard/CONTRACT.md)
+// speaks of them. The example prints all of their names.
 func Faults() []Fault {
 	var all []Fault
 	for _, r := range faults() {

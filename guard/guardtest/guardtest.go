@@ -15,7 +15,7 @@
 // A Validator fits into a testing/synctest bubble; a Server has real sockets and does not,
 // for time stands still in a bubble that waits for one.
 //
-// The kit does not promise that a client which passes is right: it shows the faults that the
-// contract lists, one at a time, and it cannot see what a client does with an answer
-// afterwards. It imports package testing and so belongs into test files only.
+// The kit does not promise that a client which passes is right: it shows the faults that
+// the guard's contract (guard/CONTRACT.md) lists, one at a time, and it cannot see what a client
+// does with an answer afterwards. It imports package testing and so belongs into test files only.
 package guardtest

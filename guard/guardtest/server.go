@@ -15,8 +15,9 @@ import (
 )
 
 // Server is an authority with one organisation on a loopback socket, and every fault that it
-// can be given. It speaks MachineID's API over HTTPS, or over HTTP with WithPlainHTTP. Its
-// methods are safe for concurrent use; one that cannot do as it is told fails the test.
+// can be given. It is made by NewServer; the zero value is of no use. It speaks MachineID's API
+// over HTTPS, or over HTTP with WithPlainHTTP. Its methods are safe for concurrent use; one that
+// cannot do as it is told fails the test.
 //
 // What a test does through Register, Revoke and their like happens in process: no fault stands
 // in its way, it is in effect when the method returns, and it is not among the Requests.
@@ -56,7 +57,10 @@ type live struct {
 func NewServer(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	c := config{plan: authority.PlanMax}
-	for _, o := range opts {
+	for i, o := range opts {
+		if o == nil {
+			t.Fatalf("guardtest: option %d is nil", i+1)
+		}
 		o.apply(&c)
 	}
 	key := "org_" + rand.Text()

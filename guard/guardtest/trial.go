@@ -134,7 +134,7 @@ func (t *trial) undecided(ctx context.Context, deviceID, when string) reply {
 	t.Helper()
 	r := t.ask(ctx, deviceID)
 	if r.ok && (r.Allowed || r.Code != "" && r.Code != guard.CodeSystemUnavailable) {
-		t.Errorf("device %q, %s: %s, want %s or an error and no other code", deviceID, when, r, guard.CodeSystemUnavailable)
+		t.Errorf("device %q, %s: %s, want %s or an error and no other code%s", deviceID, when, r, guard.CodeSystemUnavailable, hint(ctx))
 	}
 	return r
 }
@@ -145,6 +145,14 @@ func (t *trial) gaveUp(ctx context.Context, when string) {
 	t.Helper()
 	r := t.undecided(ctx, t.Device, "context "+when)
 	if r.ok && !errors.Is(r.err, ctx.Err()) && !errors.Is(r.err, context.Cause(ctx)) {
-		t.Errorf("context %s: error %v matches neither %v nor the cause %v", when, r.err, ctx.Err(), context.Cause(ctx))
+		t.Errorf("context %s: error %v matches neither %v nor the cause %v%s", when, r.err, ctx.Err(), context.Cause(ctx), hint(ctx))
 	}
+}
+
+// hint is for validators that never looked at their context, as those in process easily do not.
+func hint(ctx context.Context) string {
+	if ctx.Err() == nil {
+		return ""
+	}
+	return " (the context is over: Validate should look at ctx.Err() first)"
 }

@@ -19,11 +19,12 @@ type Call struct {
 	Err      error
 }
 
-// Validator is a guard.Validator that answers from a script and records every call. It knows
-// two kinds of answer: what a device gets every time (Allow, Deny, Always), and what the next
-// calls get instead (Next). A device that it was told nothing about is denied with
-// CodeDeviceNotFound, a blank id with CodeInvalidDeviceID. The script may be changed while calls are in flight; each call is
-// answered by what stood there when it came.
+// Validator is a guard.Validator that answers from a script and records every call. It is made
+// by NewValidator; the zero value is of no use. It knows two kinds of answer: what a device gets
+// every time (Allow, Deny, Always), and what the next calls get instead (Next). A device that it
+// was told nothing about is denied with CodeDeviceNotFound, a blank id with CodeInvalidDeviceID.
+// The script may be changed while calls are in flight; each call is answered by what stood there
+// when it came.
 //
 // It is safe for concurrent use, starts no goroutine, holds no lock while an answer is made,
 // and makes no channel before somebody waits for it, so that it works in a synctest bubble

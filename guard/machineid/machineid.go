@@ -2,6 +2,7 @@ package machineid
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -32,6 +33,7 @@ type Client struct {
 	timeout  time.Duration
 	check    func(deviceID string) error
 	secret   secret
+	base     string // for String; the requests have it parsed
 }
 
 var _ guard.Validator = (*Client)(nil)
@@ -51,7 +53,7 @@ func New(orgKey string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{http: cfg.client(), timeout: cfg.timeout, check: cfg.check, secret: hidden}
+	client := &Client{http: cfg.client(), timeout: cfg.timeout, check: cfg.check, secret: hidden, base: base.String()}
 	client.requests, err = templates(base)
 	return client, err
 }
@@ -62,7 +64,7 @@ func New(orgKey string, opts ...Option) (*Client, error) {
 func FromEnv(opts ...Option) (*Client, error) {
 	key := strings.TrimSpace(os.Getenv("MACHINEID_ORG_KEY"))
 	if key == "" {
-		return nil, errors.New("machineid: MACHINEID_ORG_KEY is not set")
+		return nil, errors.New("machineid: MACHINEID_ORG_KEY is not set" + keySource)
 	}
 	if base := strings.TrimSpace(os.Getenv("MACHINEID_BASE_URL")); base != "" {
 		opts = append([]Option{baseURL("MACHINEID_BASE_URL", base)}, opts...)
@@ -80,6 +82,14 @@ func DeviceIDFromEnv() (string, error) {
 	}
 	return id, nil
 }
+
+// String names the base URL and the timeout and nothing else, so that a client may be logged.
+func (c *Client) String() string {
+	return fmt.Sprintf("machineid.Client(%s, timeout %v)", c.base, c.timeout)
+}
+
+// GoString is String, for %#v.
+func (c *Client) GoString() string { return c.String() }
 
 // CloseIdleConnections closes the connections that no call is using, kept or being set up, those
 // of a client given to WithHTTPClient too, and with them the goroutines that net/http has for

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -44,7 +45,7 @@ func configure(opts []Option) (config, error) {
 }
 
 // WithBaseURL sets where the service is: scheme, host, and a path where it does not live at the
-// root; /api/v1/ is added. Plain http is refused for every host but localhost and the loopback
+// root; /api/v1/ is added, and refused at the end of base. Plain http is refused for every host but localhost and the loopback
 // addresses, since it would show the key to whoever listens. Default: https://machineid.io.
 func WithBaseURL(base string) Option { return baseURL("WithBaseURL", base) }
 
@@ -103,18 +104,38 @@ func WithDeviceIDCheck(check func(deviceID string) error) Option {
 func (cfg config) base(hidden secret) (*url.URL, error) {
 	u, err := url.Parse(cfg.baseURL)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
-		return nil, fmt.Errorf("machineid: %s: not an absolute http or https URL", cfg.baseURLIn)
+		return nil, fmt.Errorf("machineid: %s: not an absolute http or https URL, such as %s or http://localhost:8080",
+			cfg.baseURLIn, defaultBaseURL)
 	}
-	shown := hidden.hide(u.Scheme + "://" + u.Host)
+	clean := &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
+	why := unfit(clean, hidden)
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		why = "user, query or fragment in a base URL"
+	}
+	if why != "" {
+		return nil, fmt.Errorf("machineid: %s(%q): %s", cfg.baseURLIn, hidden.hide(u.Scheme+"://"+u.Host), why)
+	}
+	return clean, nil
+}
+
+// unfit says why the key must not, or cannot, be sent to u; "" where nothing speaks against it.
+func unfit(u *url.URL, hidden secret) string {
 	switch {
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, fmt.Errorf("machineid: %s(%q): user, query or fragment in a base URL", cfg.baseURLIn, shown)
 	case hidden.in([]byte(u.Host + u.Path)):
-		return nil, fmt.Errorf("machineid: %s(%q): the organisation key stands in it", cfg.baseURLIn, shown)
+		return "the organisation key stands in it"
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return nil, fmt.Errorf("machineid: %s(%q): plain http would show the organisation key; use https", cfg.baseURLIn, shown)
+		return "plain http would show the organisation key; use https (http only to localhost)"
+	case u.Port() != "" && !validPort(u.Port()):
+		return "the port is not in 1 to 65535"
+	case strings.HasSuffix(u.Path+"/", apiPrefix): // else every call would be answered «not found»
+		return "the path ends in /api/v1, which every call adds by itself: leave it out"
 	}
-	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}, nil
+	return ""
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 // loopback tells whether host is this machine. Any other name could be anybody, whatever it

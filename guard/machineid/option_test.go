@@ -22,6 +22,9 @@ func TestNewRefusesKey(t *testing.T) {
 		if !strings.HasPrefix(err.Error(), "machineid: the organisation key ") {
 			t.Error(err)
 		}
+		if strings.TrimSpace(bad) == "" && !keySourceNamed(err) {
+			t.Errorf("%q: %v, and not where a key comes from", bad, err)
+		}
 		checkSecret(t, err)
 	}
 	for _, good := range []string{key, "k", `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~` + "`"} {
@@ -29,6 +32,11 @@ func TestNewRefusesKey(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
+}
+
+// keySourceNamed tells whether err helps somebody who has no key yet.
+func keySourceNamed(err error) bool {
+	return strings.Contains(err.Error(), "begins with org_") && strings.Contains(err.Error(), "the organisation's page")
 }
 
 // Keys of odd signs are hidden as net/http and encoding/json would write them.
@@ -56,13 +64,14 @@ func TestBaseURL(t *testing.T) {
 	for _, good := range []string{
 		"https://machineid.io", "https://machineid.io/", "https://192.0.2.1:8443/behind/a/proxy", "HTTPS://MachineID.io",
 		"http://localhost", "http://LOCALHOST:8080/x/", "http://127.0.0.1:1", "http://127.9.9.9", "http://[::1]:80", "http://[::ffff:127.0.0.1]",
+		"https://machineid.io:", "https://machineid.io:65535", "https://machineid.io/api", "https://machineid.io/my-api/v1",
 	} {
 		if _, err := machineid.New(key, machineid.WithBaseURL(good)); err != nil {
 			t.Error(err)
 		}
 	}
 	for bad, why := range map[string]string{
-		"":                                 "not an absolute",
+		"":                                 "not an absolute http or https URL, such as https://machineid.io or http://localhost:8080",
 		"machineid.io":                     "not an absolute",
 		"//machineid.io":                   "not an absolute",
 		"/api":                             "not an absolute",
@@ -87,7 +96,14 @@ func TestBaseURL(t *testing.T) {
 		"http://localhost.example":         "plain http",
 		"http://127.1":                     "plain http",
 		"http://0.0.0.0":                   "plain http",
-		"http://[::]":                      "plain http",
+		"http://[::]":                      "plain http would show the organisation key; use https (http only to localhost)",
+		"localhost:8080":                   "such as https://machineid.io or http://localhost:8080",
+		"http://localhost:0":               "the port is not in 1 to 65535",
+		"http://localhost:65536":           "the port is not in 1 to 65535",
+		"https://machineid.io:99999999999": "the port is not in 1 to 65535",
+		"https://machineid.io/api/v1":      "the path ends in /api/v1, ",
+		"https://machineid.io/api/v1//":    "the path ends in /api/v1, ",
+		"http://localhost:1/proxy/api/v1/": "the path ends in /api/v1, ",
 	} {
 		_, err := machineid.New(key, machineid.WithBaseURL(bad))
 		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), "WithBaseURL") {
@@ -173,7 +189,7 @@ func TestDefaultBaseURL(t *testing.T) {
 func TestFromEnvUnset(t *testing.T) {
 	for _, value := range []string{"", " ", "\n"} {
 		t.Setenv("MACHINEID_ORG_KEY", value)
-		if _, err := machineid.FromEnv(); err == nil || err.Error() != "machineid: MACHINEID_ORG_KEY is not set" {
+		if _, err := machineid.FromEnv(); err == nil || !strings.HasPrefix(err.Error(), "machineid: MACHINEID_ORG_KEY is not set; ") || !keySourceNamed(err) {
 			t.Error(err)
 		}
 		t.Setenv("MACHINEID_DEVICE_ID", value)

@@ -17,6 +17,9 @@ import (
 // redacted stands where the key stood.
 const redacted = "[redacted]"
 
+// keySource ends the messages of those who have no key yet.
+const keySource = "; the key begins with org_ and stands on the organisation's page at the service"
+
 // maxText is the most that is kept of what a server or a transport says, in bytes.
 const maxText = 256
 
@@ -32,7 +35,7 @@ type secret struct {
 // and with the value in its message.
 func newSecret(key string) (secret, error) {
 	if strings.TrimSpace(key) == "" {
-		return secret{}, errors.New("machineid: the organisation key is blank")
+		return secret{}, errors.New("machineid: the organisation key is blank" + keySource)
 	}
 	for _, sign := range []byte(key) {
 		if sign <= ' ' || sign > '~' {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/execguard/execguard/guard"
 	"github.com/execguard/execguard/guard/machineid"
@@ -203,6 +204,24 @@ func TestKeyInClient(t *testing.T) {
 	}
 	checkSecret(t, client, struct{ Inside any }{client}, []any{*client}, map[string]any{"x": *client})
 	checkSecret(t, machineid.WithBaseURL("https://x.example"))
+}
+
+// A client is logged as where it asks and how long it waits, and not a field more.
+func TestClientPrints(t *testing.T) {
+	client, err := machineid.New(key, machineid.WithBaseURL("http://localhost:8080/x/"), machineid.WithTimeout(3*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "machineid.Client(http://localhost:8080/x, timeout 3s)"
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
+		if got := fmt.Sprintf(verb, client); got != want {
+			t.Errorf("%s: %s, want %s", verb, got, want)
+		}
+	}
+	checkSecret(t, client, []*machineid.Client{client})
+	if client, err = machineid.New(key); err != nil || client.String() != "machineid.Client(https://machineid.io, timeout 10s)" {
+		t.Errorf("%v, %v", client, err)
+	}
 }
 
 // The check of this file would see the key.
