@@ -18,8 +18,9 @@ func (g *Guard) Close() error {
 }
 
 // Shutdown lets the runs in flight come to their end, those of Keeps too, revalidating them as
-// before; nothing starts any more, and callers that wait get ErrClosed. It returns nil when the last function
-// has returned. When ctx ends first it closes the guard and returns the cause of ctx at once.
+// before; nothing starts any more, and callers that wait get ErrClosed. It returns nil when the
+// last function has returned. When ctx ends first it closes the guard and returns the cause of
+// ctx at once.
 func (g *Guard) Shutdown(ctx context.Context) error {
 	g.stopStarting()
 	drained := g.drained()

@@ -15,9 +15,10 @@ import (
 // decision that allows nothing and the context's error, also when ctx has ended before; a call
 // that does not is given up at the guard's timeout, and its answer can no longer allow
 // anything. An id that is blank or that it cannot read it denies. guardtest.TestValidator holds
-// an implementation to all of that. A decision and an error may come together: an error beside an allowed decision is
-// a denial, a deny code beside an error still stands. Errors must hold no secret, for the
-// guard hands them on.
+// an implementation to all of that.
+//
+// A decision and an error may come together: an error beside an allowed decision is a denial, a
+// deny code beside an error still stands. Errors must hold no secret, for the guard hands them on.
 type Validator interface {
 	Validate(ctx context.Context, deviceID string) (Decision, error)
 }

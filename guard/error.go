@@ -32,8 +32,8 @@ type DeniedError struct {
 	work   *hidden // what the function returned, or nil
 }
 
-// hidden keeps somebody else's error behind a pointer, past which no verb of fmt looks: what it
-// prints by itself is for its author to say, what is in its fields is nobody's business (S8).
+// hidden keeps somebody else's error behind a pointer, past which %v, %+v and %#v do not look: what
+// it prints by itself is for its author to say, what is in its fields is nobody's business (S8).
 type hidden struct{ err error }
 
 func hide(err error) *hidden {

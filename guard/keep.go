@@ -12,8 +12,8 @@ import (
 // device share the question.
 //
 // Every denial is waited out, a wrong key and an unregistered device too: WithLogger or
-// WithObserver tell of it. Keep returns what fn returned without having been denied, the cause of ctx when ctx ends while
-// it waits, ErrClosed, or at once a *DeniedError with CodeInvalidDeviceID.
+// WithObserver tell of it. Keep returns what fn returned without having been denied, the cause of
+// ctx when ctx ends while it waits, ErrClosed, or at once a *DeniedError with CodeInvalidDeviceID.
 func (g *Guard) Keep(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error {
 	a, err := g.enter(ctx, deviceID, fn)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 )
 
 // slots bounds the calls to the authority that are in flight (L4). It is a semaphore with two
-// queues: devices with work in flight go first, and a quarter of the slots is theirs alone, so
-// that a storm of starts cannot starve the work that runs. golang.org/x/sync/semaphore has one
+// queues: devices with work in flight go first, and starts may have three quarters of the slots,
+// so that a storm of them cannot starve the work that runs. golang.org/x/sync/semaphore has one
 // queue and wakes goroutines; here nobody waits on a goroutine, a device is handed its slot.
 //
 // Invariant: a device waits only while there is no slot that it may take.

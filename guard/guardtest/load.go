@@ -151,8 +151,8 @@ func leavesNothingRunning(t *trial) {
 }
 
 // settle gives goroutines time to end: a client may return before its transport has cleaned up
-// behind a call that was given up. It waits until no more than enough goroutines are left, or for the trial's patience, and
-// returns how many there are.
+// behind a call that was given up. It waits until no more than enough goroutines are left, or
+// for the trial's patience, and returns how many there are.
 func (t *trial) settle(enough int) (left int) {
 	patience, tick := time.NewTimer(t.patience), time.NewTicker(10*time.Millisecond)
 	defer patience.Stop()

@@ -45,8 +45,9 @@ func configure(opts []Option) (config, error) {
 }
 
 // WithBaseURL sets where the service is: scheme, host, and a path where it does not live at the
-// root; /api/v1/ is added, and refused at the end of base. Plain http is refused for every host but localhost and the loopback
-// addresses, since it would show the key to whoever listens. Default: https://machineid.io.
+// root; /api/v1/ is added, and refused at the end of base. Plain http is refused for every host
+// but localhost and the loopback addresses, since it would show the key to whoever listens.
+// Default: https://machineid.io.
 func WithBaseURL(base string) Option { return baseURL("WithBaseURL", base) }
 
 func baseURL(source, base string) Option {
