@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 )
 
 var errNoFunction = errors.New("guard: the function is nil")
@@ -11,32 +12,58 @@ var errNoFunction = errors.New("guard: the function is nil")
 // attempt is one call of Run, or of Keep, on its way to the function.
 type attempt struct {
 	guard  *Guard
-	device *device         // held until release
+	device *device
 	ctx    context.Context //nolint:containedctx // the caller's, for the length of his call
 	fn     func(ctx context.Context) error
 
+	holding bool   // the device, until release
+	lasting bool   // hold it while the function runs, too, and come back (Keep)
 	patient bool   // wait for the device's turn to ask (Keep)
 	after   uint64 // a Keep that did not wait for an ALLOW starts on one only if it was sent after this
 }
 
+// reuse makes r a run in flight on a permission that is there already, if there is one. With
+// reuse, that is the way of nearly every Run: it looks at the clocks, and then once at the device.
+func (g *Guard) reuse(r *run, deviceID string, fn func(ctx context.Context) error) bool {
+	if g.maxAge == 0 || fn == nil || r.Context.Err() != nil {
+		return false
+	}
+	now := g.clock.now()
+	d := g.registry.lock(deviceID)
+	if d == nil {
+		return false
+	}
+	d.update(now)
+	if !d.reusable(now) {
+		d.unlock(now)
+		return false
+	}
+	steady := d.steady()
+	d.begin(r, now)
+	d.demanded(now)
+	d.unlockRun(now, steady)
+	return true
+}
+
 // enter refuses what needs no question, and holds the device.
-func (g *Guard) enter(ctx context.Context, deviceID string, fn func(ctx context.Context) error) (*attempt, error) {
-	if fn == nil {
-		return nil, errNoFunction
+func (a *attempt) enter(deviceID string) error {
+	if a.fn == nil {
+		return errNoFunction
 	}
-	if err := g.refusal(deviceID); err != nil {
-		g.refused(ctx, deviceID, err, 0)
-		return nil, err
+	if err := a.guard.refusal(deviceID); err != nil {
+		a.guard.refused(a.ctx, deviceID, err, 0)
+		return err
 	}
-	if ctx.Err() != nil {
-		return nil, startCause(ctx)
+	if a.ctx.Err() != nil {
+		return startCause(a.ctx)
 	}
-	return &attempt{guard: g, device: g.hold(deviceID), ctx: ctx, fn: fn}, nil
+	a.hold(deviceID)
+	return nil
 }
 
 // refusal is why nothing can start, whatever the authority says.
 func (g *Guard) refusal(deviceID string) error {
-	if g.closed() {
+	if g.closed.Load() {
 		return ErrClosed
 	}
 	if strings.TrimSpace(deviceID) == "" {
@@ -47,43 +74,42 @@ func (g *Guard) refusal(deviceID string) error {
 	return nil
 }
 
-// hold keeps the device from being forgotten until release.
-func (g *Guard) hold(deviceID string) *device {
-	for {
-		d := g.registry.get(g, deviceID)
-		now := d.lock()
-		found := !d.gone
-		if found {
-			d.held++
-		}
-		d.unlock(now)
-		if found {
-			return d
-		}
-	}
+// hold finds the device or makes it, and keeps it from being forgotten until release.
+func (a *attempt) hold(deviceID string) {
+	s := a.guard.registry.stripe(deviceID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.device, a.holding = s.get(a.guard, deviceID), true
+	a.device.held++
 }
 
-func (d *device) release() {
-	now := d.lock()
-	d.held--
-	d.unlock(now)
+func (a *attempt) release() {
+	if !a.holding {
+		return
+	}
+	now := a.device.lock()
+	a.letGo()
+	a.device.unlock(now)
+}
+
+// letGo is release for who has the lock.
+func (a *attempt) letGo() {
+	a.holding = false
+	a.device.held--
 }
 
 // once waits for a permission and calls the function under it. It returns why the guard refused
 // the function or stopped it, nil where it did neither, and what Run returns.
-func (a *attempt) once() (stopped, err error) {
+func (a *attempt) once(r *run) (stopped, err error) {
 	began := a.guard.clock.now()
-	r := a.newRun()
 	refused, err := a.admit(r)
 	switch {
 	case err == nil:
 		return a.execute(r, began)
 	case refused:
-		r.letGo()
 		a.guard.refused(a.ctx, a.device.id, err, a.guard.clock.now()-began)
 		return err, err
 	default:
-		r.letGo()
 		return nil, err
 	}
 }
@@ -94,12 +120,13 @@ func (a *attempt) admit(r *run) (refused bool, err error) {
 	if a.ctx.Err() != nil {
 		return false, startCause(a.ctx)
 	}
-	if a.reuse(r) {
-		return false, nil
+	w, begun, err := a.join(r)
+	if err != nil || begun {
+		return err != nil, err
 	}
-	v, seq, err := a.ask()
+	v, seq, err := a.await(w)
 	switch {
-	case a.guard.closed():
+	case a.guard.closed.Load():
 		return true, ErrClosed
 	case err != nil:
 		return false, err
@@ -108,40 +135,55 @@ func (a *attempt) admit(r *run) (refused bool, err error) {
 	case !v.Allowed:
 		return true, v.deniedError(a.device.id)
 	}
-	err = a.device.start(r, seq)
+	err = a.start(r, seq)
 	return err != nil, err
 }
 
-// reuse makes r a run in flight on a permission that is there already.
-func (a *attempt) reuse(r *run) bool {
+// join makes r a run in flight on a permission that is there, if it may start on that, and else
+// joins the question that is sent next. r is nil where there is nothing to run.
+func (a *attempt) join(r *run) (w *waiter, begun bool, err error) {
 	d := a.device
 	now := d.lock()
 	defer d.unlock(now)
 	switch {
-	case d.reusable(now):
-		d.begin(r, now)
+	case a.guard.closed.Load():
+		return nil, false, ErrClosed
+	case r != nil && d.reusable(now):
+		a.begin(r, now)
 		d.demanded(now)
-		return true
-	case a.patient && !a.guard.closed() && d.permitted(now, a.after+1):
+		return nil, true, nil
+	case a.patient && d.permitted(now, a.after+1):
 		// The device was allowed on somebody's question that was sent after this Keep was refused.
-		d.begin(r, now)
-		return true
+		a.begin(r, now)
+		return nil, true, nil
+	case a.patient:
+		return d.joinPatiently(now).add(now, true), false, nil
+	default:
+		return d.join().add(now, false), false, nil
 	}
-	return false
 }
 
 // start makes r a run in flight on the ALLOW that was sent as seq, or on a newer one.
-func (d *device) start(r *run, seq uint64) error {
+func (a *attempt) start(r *run, seq uint64) error {
+	d := a.device
 	now := d.lock()
 	defer d.unlock(now)
 	switch {
-	case d.guard.closed():
+	case d.guard.closed.Load():
 		return ErrClosed
 	case !d.permitted(now, seq):
 		return d.revoked(seq)
 	}
-	d.begin(r, now)
+	a.begin(r, now)
 	return nil
+}
+
+// begin makes r a run in flight. That holds the device, too.
+func (a *attempt) begin(r *run, now time.Duration) {
+	a.device.begin(r, now)
+	if !a.lasting {
+		a.letGo()
+	}
 }
 
 // revoked is why an ALLOW that was sent as seq no longer stands.
@@ -162,13 +204,9 @@ func (d *device) stands(v verdict, seq uint64) verdict {
 	return v
 }
 
-// ask joins a question and waits for the answer. Waiting calls the caller's context, which is
-// his code: no lock is held, and whatever becomes of it, the question loses its caller.
-func (a *attempt) ask() (v verdict, seq uint64, err error) {
-	w, err := a.join()
-	if err != nil {
-		return verdict{}, 0, err
-	}
+// await waits for the answer. That calls the caller's context, which is his code: no lock is
+// held, and whatever becomes of it, the question loses its caller.
+func (a *attempt) await(w *waiter) (v verdict, seq uint64, err error) {
 	answered := false
 	defer func() {
 		if !answered {
@@ -181,21 +219,9 @@ func (a *attempt) ask() (v verdict, seq uint64, err error) {
 		return verdict{}, 0, err
 	}
 	answered = true
+	if !w.Allowed {
+		a.device.awaitTold()
+	}
 	a.after = w.asOf
 	return w.verdict, w.seq, nil
-}
-
-// join joins the question that is sent next.
-func (a *attempt) join() (*waiter, error) {
-	d := a.device
-	now := d.lock()
-	defer d.unlock(now)
-	switch {
-	case a.guard.closed():
-		return nil, ErrClosed
-	case a.patient:
-		return d.joinPatiently(now).add(now, true), nil
-	default:
-		return d.join().add(now, false), nil
-	}
 }

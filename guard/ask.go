@@ -19,7 +19,7 @@ func (d *device) askNext(now time.Duration) {
 	if q == nil || d.flying != nil {
 		return
 	}
-	urgent := (q.watch || q.hint) && d.live.n > 0 // starts must not take the place of what runs
+	urgent := (q.watch || q.hint) && d.running() // starts must not take the place of what runs
 	switch {
 	case now < d.sendAt(q):
 		d.unqueue() // who could not wait has left
@@ -114,7 +114,7 @@ func (q *question) late(now time.Duration) bool {
 func (d *device) refuseStarts(now time.Duration) {
 	if now >= d.queuedAt+d.guard.interval {
 		d.next.ahead = false
-		d.next.hint = d.next.hint && d.live.n > 0
+		d.next.hint = d.next.hint && d.running()
 	}
 	v := unavailable(Decision{}, errNoSlot, errNoSlot.Error())
 	d.next.answerSome(v, 0, d.guard.seq.Load(), func(w *waiter) bool { return now >= w.since+d.guard.interval })

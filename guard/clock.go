@@ -17,7 +17,7 @@ const step = time.Millisecond
 // Invariant: between two readings it advances by at least what either clock advanced, but for
 // steps below [step] that cancel out between two calls of set.
 type clock struct {
-	wall func(time.Time) int64 // nanoseconds since 1970; a field so that tests can step it
+	wall func(time.Time) int64 // for tests, which step it: nanoseconds since 1970; nil: time.Time's
 
 	base atomic.Pointer[reading]
 	mu   sync.Mutex // held to replace base
@@ -31,38 +31,56 @@ type reading struct {
 }
 
 func newClock() *clock {
-	c := &clock{wall: time.Time.UnixNano}
+	c := &clock{}
 	now := time.Now()
-	c.base.Store(&reading{at: now, wall: c.wall(now)})
+	c.base.Store(&reading{at: now, wall: now.UnixNano()})
 	return c
 }
 
 // now returns the time since the guard was made.
-func (c *clock) now() time.Duration { return c.read().elapsed }
-
-// read looks at both clocks.
-func (c *clock) read() reading {
-	base := c.base.Load()
-	r := reading{at: time.Now()}
-	r.wall = c.wall(r.at)
-	monotonic, wall := r.at.Sub(base.at), time.Duration(r.wall-base.wall)
-	ahead := wall - monotonic
-	if ahead < -step || ahead > step || c.base.Load() != base {
-		return c.set() // a base that was replaced meanwhile knows of leaps that this one does not
+func (c *clock) now() time.Duration {
+	if elapsed, ok := c.elapsed(time.Now()); ok {
+		return elapsed
 	}
-	r.elapsed = base.elapsed + max(monotonic, wall)
-	return r
+	return c.set().elapsed
 }
 
-// set takes a new base, so that a clock set back now cannot hide a leap ahead later.
+// read is now, with what the clocks showed.
+func (c *clock) read() reading {
+	at := time.Now()
+	if elapsed, ok := c.elapsed(at); ok {
+		return reading{at: at, wall: c.wallOf(at), elapsed: elapsed}
+	}
+	return c.set()
+}
+
+// elapsed is the guard's time at a look at both clocks; not ok: one of them has leapt.
+func (c *clock) elapsed(at time.Time) (elapsed time.Duration, ok bool) {
+	base := c.base.Load()
+	monotonic, wall := at.Sub(base.at), time.Duration(c.wallOf(at)-base.wall)
+	ahead := wall - monotonic
+	// A base that was replaced meanwhile knows of leaps that this one does not.
+	ok = -step <= ahead && ahead <= step && c.base.Load() == base
+	return base.elapsed + max(monotonic, wall), ok
+}
+
+// set reads the clocks and takes a new base, so that a clock set back now cannot hide a leap ahead
+// later.
 func (c *clock) set() reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at, base := time.Now(), c.base.Load()
-	r := &reading{at: at, wall: c.wall(at)}
+	r := &reading{at: at, wall: c.wallOf(at)}
 	r.elapsed = base.elapsed + max(at.Sub(base.at), time.Duration(r.wall-base.wall))
 	c.base.Store(r)
 	return *r
+}
+
+func (c *clock) wallOf(at time.Time) int64 {
+	if c.wall != nil {
+		return c.wall(at)
+	}
+	return at.UnixNano()
 }
 
 // until returns how long it is from r to a time of the wall clock.

@@ -42,16 +42,10 @@ func (g *Guard) Shutdown(ctx context.Context) error {
 // device looks at closing under the device's lock, and both Close and Shutdown go through all
 // devices after this.
 func (g *Guard) stopStarting() {
-	g.closeOnce.Do(func() { close(g.closing) })
-}
-
-func (g *Guard) closed() bool {
-	select {
-	case <-g.closing:
-		return true
-	default:
-		return false
-	}
+	g.closeOnce.Do(func() {
+		g.closed.Store(true)
+		close(g.closing)
+	})
 }
 
 // close stops what is in flight and forgets what was held for reuse.
@@ -61,25 +55,33 @@ func (d *device) close() {
 	d.unlock(now)
 }
 
-// drained returns a channel that is closed when no run is in flight. Nothing starts any more,
-// so each device has to say it once.
+// drain counts the devices that Shutdown waits for. Nothing starts any more when it is made, so
+// each has to say once that its last run has returned.
+type drain struct {
+	left atomic.Int64
+	done chan struct{} // closed when none is left
+}
+
+func (d *drain) empty() {
+	if d.left.Add(-1) == 0 {
+		close(d.done)
+	}
+}
+
+// drained returns a channel that is closed when no run is in flight.
 func (g *Guard) drained() <-chan struct{} {
-	done := make(chan struct{})
-	var left atomic.Int64
-	left.Store(1)
-	empty := func() {
-		if left.Add(-1) == 0 {
-			close(done)
+	g.drainOnce.Do(func() {
+		g.drain.done = make(chan struct{})
+		g.drain.left.Store(1)
+		for _, d := range g.registry.all() {
+			now := d.lock()
+			if d.running() || d.leaving.Load() > 0 {
+				g.drain.left.Add(1)
+				d.draining = true
+			}
+			d.unlock(now)
 		}
-	}
-	for _, d := range g.registry.all() {
-		now := d.lock()
-		if d.live.n+d.stopped.n > 0 {
-			left.Add(1)
-			d.drained = append(d.drained, empty)
-		}
-		d.unlock(now)
-	}
-	empty()
-	return done
+		g.drain.empty()
+	})
+	return g.drain.done
 }

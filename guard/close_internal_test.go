@@ -14,7 +14,7 @@ func wantNothingLeft(t *testing.T, g *Guard) {
 	t.Helper()
 	synctest.Wait()
 	for _, d := range g.registry.all() {
-		t.Errorf("device %q is left: held %d, live %d, stopped %d, hung %d", d.id, d.held, d.live.n, d.stopped.n, d.hung)
+		t.Errorf("device %q is left: held %d, live %d, leaving %d, hung %d", d.id, d.held, len(d.live.runs), d.leaving.Load(), d.hung)
 	}
 	s := &g.schedule
 	if n := len(s.entries); n != 0 || s.watched != 0 || s.set != never || s.timer.Stop() {

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/execguard/execguard/contextx"
 )
@@ -37,10 +38,111 @@ func Checkpoint(ctx context.Context) error {
 	if !ok {
 		return errNoRun
 	}
-	for ; r != nil; r = r.outer {
+	for {
 		if err := r.check(); err != nil {
 			return err
 		}
+		outer := r.around()
+		if outer == r {
+			return nil
+		}
+		r = outer
+	}
+}
+
+// around returns the run that r is nested in, perhaps of another guard; r itself where there is none.
+func (r *run) around() *run {
+	if outer := r.outer.Load(); outer != nil {
+		return outer
+	}
+	outer, ok := runKey.From(r.Context)
+	if !ok {
+		outer = r
+	}
+	r.outer.Store(outer)
+	return outer
+}
+
+// A run is a context that makes nothing of what most functions never ask for. It ends with the
+// caller's, when it is told to stop, or when Run has returned, and Err reads just that. The
+// standard library finds causes and cancels children by its own type only: so the first who asks
+// for Done, or looks after the end, gets one made, and from then on that one answers everything.
+// What has been seen once stays so.
+
+// Done is context.Context's. It calls the caller's context the first time.
+func (r *run) Done() <-chan struct{} { return r.derive().ctx.Done() }
+
+// Err is context.Context's.
+func (r *run) Err() error {
+	if c := r.standard(); c != nil {
+		return c.ctx.Err()
 	}
 	return nil
+}
+
+// Value is context.Context's.
+func (r *run) Value(key any) any {
+	if key == runKey {
+		return r
+	}
+	if c := r.standard(); c != nil {
+		return c.ctx.Value(key)
+	}
+	return r.Context.Value(key)
+}
+
+// String names the run, and keeps fmt from looking into it.
+func (r *run) String() string { return "guard.run(" + strconv.Quote(r.batch.device.id) + ")" }
+
+// GoString is String, for %#v.
+func (r *run) GoString() string { return r.String() }
+
+// standard returns the standard context, made if r has ended; nil: it has not, and nobody has
+// asked for one.
+func (r *run) standard() *derived {
+	if ended, _ := r.cause(); ended || r.derived.Load() == nil && r.Context.Err() != nil {
+		return r.derive()
+	}
+	return r.derived.Load()
+}
+
+// derive makes the standard context, if there is none yet. It calls the caller's context, and so
+// holds no lock.
+func (r *run) derive() *derived {
+	c := r.derived.Load()
+	if c == nil {
+		parent := r.Context
+		if ended, why := r.cause(); ended && why != nil {
+			parent = context.WithoutCancel(parent) // the denial is the cause, whatever came after it
+		}
+		c = newDerived(parent)
+		if !r.derived.CompareAndSwap(nil, c) {
+			c.end(nil)
+			c = r.derived.Load()
+		}
+	}
+	// Either the run's end has found c there, or it is found here.
+	if ended, why := r.cause(); ended {
+		c.end(why)
+	}
+	return c
+}
+
+// cause tells whether r has ended otherwise than with the caller's context, and why, if it was
+// told to stop.
+func (r *run) cause() (ended bool, why error) {
+	if r.state.Load() == finished {
+		return true, nil
+	}
+	if s := r.batch.stop.Load(); s != nil {
+		return true, s.why
+	}
+	return false, nil
+}
+
+// cancel ends the standard context, if there is one, after r has ended. It calls nobody's code.
+func (r *run) cancel(why error) {
+	if c := r.derived.Load(); c != nil {
+		c.end(why)
+	}
 }

@@ -9,25 +9,6 @@ import (
 // errUnwound is what the observers are told of a function that did not return.
 var errUnwound = errors.New("guard: the function panicked or ended its goroutine")
 
-// newRun makes the run and the context that its function gets. Between that and the caller's
-// stands one of the standard library's own: the caller's may be of a type of his, and cancelling
-// a child calls its parent's Done and Value. What tells runs to stop holds a lock and keeps
-// deadlines, so it must not call anybody's code (S4).
-func (a *attempt) newRun() *run {
-	r := &run{device: a.device}
-	r.outer, _ = runKey.From(a.ctx)
-	between, release := context.WithCancel(a.ctx)
-	ctx, cancel := context.WithCancelCause(between)
-	r.ctx, r.cancel, r.release = runKey.With(ctx, r), cancel, release
-	return r
-}
-
-// letGo ends the run's context, and takes it out of the caller's. No lock may be held.
-func (r *run) letGo() {
-	r.cancel(nil)
-	r.release()
-}
-
 // execute calls the function on the caller's goroutine and lets go of the run, however the
 // function ends. It never recovers: a panic and runtime.Goexit go on with their own value.
 func (a *attempt) execute(r *run, began time.Duration) (stopped, err error) {
@@ -46,7 +27,7 @@ func (a *attempt) execute(r *run, began time.Duration) (stopped, err error) {
 	}()
 	if a.tellStarted(r, began) {
 		called = true
-		work = a.fn(r.ctx)
+		work = a.fn(r)
 	}
 	returned = true
 	return nil, nil
@@ -87,6 +68,9 @@ func (g *Guard) refused(ctx context.Context, deviceID string, err error, took ti
 
 // ended tells the observers of a run that is over.
 func (a *attempt) ended(r *run, s *stop, work error, now time.Duration) {
+	if a.guard.events == nil {
+		return
+	}
 	ev := Event{
 		Kind: EventFinished, DeviceID: a.device.id, Decision: r.allowed.decision, Err: work, Took: now - r.started,
 	}

@@ -18,9 +18,7 @@ type held struct {
 }
 
 func holds(g *Guard) held {
-	g.registry.mu.RLock()
-	h := held{devices: len(g.registry.devices)}
-	g.registry.mu.RUnlock()
+	h := held{devices: len(g.registry.all())}
 	g.schedule.mu.Lock()
 	h.entries, h.watched = len(g.schedule.entries), g.schedule.watched
 	g.schedule.mu.Unlock()
@@ -255,14 +253,15 @@ func TestL4_ADeviceThatGoesWhileACallerWaitsForItIsLookedUpAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := g.registry.get(g, "d")
-	d.mu.Lock()
+	s := g.registry.stripe("d")
+	s.mu.Lock()
+	d := s.get(g, "d")
 	done := make(chan error, 1)
 	go func() { done <- g.Run(t.Context(), "d", func(context.Context) error { return nil }) }()
 	pause(t.Context(), 20*time.Millisecond) // it waits for the lock by now, or is late and finds another device
 	d.settle(g.clock.now())
 	gone := d.gone
-	d.mu.Unlock()
+	s.mu.Unlock()
 	if !gone {
 		t.Error("a device that nobody holds has not been forgotten")
 	}
@@ -291,11 +290,11 @@ func TestL4_CallersWhoGaveUpAreNotHeld(t *testing.T) {
 			cancel()
 		}
 		d := g.registry.one("d")[0]
-		d.mu.Lock()
+		d.stripe.mu.Lock()
 		if q := d.next; q == nil || q.callers != 1 || len(q.waiters) > 100 {
 			t.Errorf("the question of one caller who still waits holds %d", len(q.waiters))
 		}
-		d.mu.Unlock()
+		d.stripe.mu.Unlock()
 		_ = g.Close()
 		patient.Wait()
 	})
@@ -315,10 +314,10 @@ func TestL4_RunsThatAreOverAreNotHeld(t *testing.T) {
 				_ = g.Run(ctx, "d", func(context.Context) error { return nil })
 			}
 			d := g.registry.one("d")[0]
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if d.live.n != 1 || d.stopped.n != 0 || d.held != 1 {
-				t.Errorf("%d runs are live, %d stopped, %d held; want the outer one", d.live.n, d.stopped.n, d.held)
+			d.stripe.mu.Lock()
+			defer d.stripe.mu.Unlock()
+			if len(d.live.runs) != 1 || d.leaving.Load() != 0 || d.held != 0 {
+				t.Errorf("%d runs are live, %d stopped, %d held; want the outer one", len(d.live.runs), d.leaving.Load(), d.held)
 			}
 			return nil
 		})

@@ -28,8 +28,11 @@ type Guard struct {
 	answered atomic.Int64 // when one last did
 
 	closeOnce sync.Once
-	closing   chan struct{} // closed when Close or Shutdown begins
+	closed    atomic.Bool   // Close or Shutdown has begun
+	closing   chan struct{} // closed then, for those who wait
 	shut      atomic.Bool   // Close was called
+	drainOnce sync.Once
+	drain     drain
 }
 
 // Runner is the one method that adapters need of a Guard.
@@ -52,6 +55,7 @@ func New(v Validator, opts ...Option) (*Guard, error) {
 	if len(c.observers) > 0 {
 		g.events = &events{observers: c.observers, timeout: c.timeout}
 	}
+	g.registry.init()
 	g.slots.init(c.maxRequests)
 	g.schedule.init(g.clock)
 	return g, nil
@@ -76,12 +80,18 @@ func isNil(v Validator) bool {
 // matches ErrClosed when the guard was closed; an error when fn is nil; otherwise fn's own error,
 // unchanged. A panic or runtime.Goexit of fn goes on unwinding.
 func (g *Guard) Run(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error {
-	a, err := g.enter(ctx, deviceID, fn)
-	if err != nil {
+	a := attempt{guard: g, ctx: ctx, fn: fn}
+	r := &run{Context: ctx}
+	if g.reuse(r, deviceID, fn) {
+		a.device = r.batch.device
+		_, err := a.execute(r, r.started)
 		return err
 	}
-	defer a.device.release()
-	_, err = a.once()
+	if err := a.enter(deviceID); err != nil {
+		return err
+	}
+	defer a.release()
+	_, err := a.once(r)
 	return err
 }
 
@@ -126,9 +136,14 @@ func (g *Guard) Validate(ctx context.Context, deviceID string) (Decision, error)
 	if ctx.Err() != nil {
 		return unanswered, startCause(ctx)
 	}
-	a := &attempt{guard: g, device: g.hold(deviceID), ctx: ctx}
-	defer a.device.release()
-	v, seq, err := a.ask()
+	a := attempt{guard: g, ctx: ctx}
+	a.hold(deviceID)
+	defer a.release()
+	w, _, err := a.join(nil)
+	if err != nil {
+		return unanswered, err
+	}
+	v, seq, err := a.await(w)
 	if err != nil {
 		return unanswered, err
 	}

@@ -15,13 +15,13 @@ import (
 // WithObserver tell of it. Keep returns what fn returned without having been denied, the cause of
 // ctx when ctx ends while it waits, ErrClosed, or at once a *DeniedError with CodeInvalidDeviceID.
 func (g *Guard) Keep(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error {
-	a, err := g.enter(ctx, deviceID, fn)
-	if err != nil {
+	a := attempt{guard: g, ctx: ctx, fn: fn, lasting: true}
+	if err := a.enter(deviceID); err != nil {
 		return err
 	}
-	defer a.device.release()
+	defer a.release()
 	for {
-		stopped, err := a.once()
+		stopped, err := a.once(&run{Context: ctx})
 		denied := (*DeniedError)(nil)
 		if stopped == nil || !errors.As(stopped, &denied) || denied.Decision.Code == CodeInvalidDeviceID {
 			return err
@@ -34,7 +34,7 @@ func (g *Guard) Keep(ctx context.Context, deviceID string, fn func(ctx context.C
 // RetryAfter: its turn, lest all devices come at the very second that it named.
 func (d *device) joinPatiently(now time.Duration) *question {
 	floor := max(now, d.floor)
-	if d.live.n > 0 || d.demand { // the device's turn is the watch's, and no Keep's to move
+	if d.running() || d.demand { // the device's turn is the watch's, and no Keep's to move
 		return d.joinAt(max(floor, d.due))
 	}
 	d.plan(floor, floor, floor+d.guard.interval)

@@ -48,12 +48,12 @@ func (d *device) wanted(q *question) bool {
 	if d.guard.shut.Load() {
 		return false
 	}
-	return q.callers > 0 || q.ahead || q.hint && d.held > 0 || q.watch && d.live.n > 0
+	return q.callers > 0 || q.ahead || q.hint && d.minded() || q.watch && d.running()
 }
 
 // eager tells whether somebody wants the answer now.
 func (d *device) eager(q *question) bool {
-	return q.starts > 0 || q.ahead || (q.watch || q.hint) && d.live.n > 0
+	return q.starts > 0 || q.ahead || (q.watch || q.hint) && d.running()
 }
 
 // sendAt is when the next question may be sent. A Keep, or a hint on behalf of one, heeds the
@@ -180,9 +180,9 @@ func (d *device) dropUnwanted() {
 func (d *device) resolve(q *question, v verdict, seq uint64, now time.Duration) {
 	switch {
 	case v.Allowed:
-	case v.Code != CodeSystemUnavailable, q.watch && d.live.n > 0:
+	case v.Code != CodeSystemUnavailable, q.watch && d.running():
 		d.deny(v.deniedError(d.id), now)
-	case d.live.n > 0:
+	case d.running():
 		d.planWatch(now) // the watch may have counted on this renewal
 	}
 	d.answer(q, v, seq)

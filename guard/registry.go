@@ -1,57 +1,85 @@
 package guard
 
-import "sync"
+import (
+	"hash/maphash"
+	"runtime"
+	"sync"
+)
 
-// registry finds a device by its id.
+// registry finds a device by its id. It is cut into stripes, and a stripe's lock is the lock of
+// all its devices: so a device is found, and found to be there still, under the lock that its
+// run needs anyway, and runs of different devices seldom wait for each other. A lock of each
+// device's own would cost a second one on every way, and a state «forgotten meanwhile».
 type registry struct {
-	mu      sync.RWMutex // a leaf: nothing else is locked under it
-	devices map[string]*device
+	seed    maphash.Seed
+	stripes []stripe
 }
 
-// get finds the device, or makes it. What it returns may have been forgotten since.
-func (r *registry) get(g *Guard, id string) *device {
-	r.mu.RLock()
-	d := r.devices[id]
-	r.mu.RUnlock()
-	if d != nil {
-		return d
+type stripe struct {
+	mu      sync.Mutex
+	devices map[string]*device
+	_       [48]byte // keeps neighbours off one cache line
+}
+
+// init makes some stripes for each processor: a guard is small, and there may be many.
+func (r *registry) init() {
+	n := 4
+	for n < 4*runtime.GOMAXPROCS(0) {
+		n *= 2
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if d := r.devices[id]; d != nil {
-		return d
+	r.seed, r.stripes = maphash.MakeSeed(), make([]stripe, n)
+}
+
+func (r *registry) stripe(id string) *stripe {
+	return &r.stripes[maphash.String(r.seed, id)%uint64(len(r.stripes))]
+}
+
+// lock finds the device and holds its lock; nil, and it holds none, where there is no such device.
+func (r *registry) lock(id string) *device {
+	s := r.stripe(id)
+	s.mu.Lock()
+	d := s.devices[id]
+	if d == nil {
+		s.mu.Unlock()
 	}
-	d = &device{guard: g, id: id, hintedAt: -g.interval, wakeAt: never}
-	if r.devices == nil {
-		r.devices = map[string]*device{}
+	return d
+}
+
+// get finds the device, or makes it. The caller holds the stripe's lock.
+func (s *stripe) get(g *Guard, id string) *device {
+	d := s.devices[id]
+	if d == nil {
+		d = &device{guard: g, stripe: s, id: id, hintedAt: -g.interval, wakeAt: never}
+		d.first.device, d.live = d, &d.first
+		if s.devices == nil {
+			s.devices = map[string]*device{}
+		}
+		s.devices[id] = d
 	}
-	r.devices[id] = d
 	return d
 }
 
 // one returns the device with that id, or nothing.
 func (r *registry) one(id string) []*device {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if d := r.devices[id]; d != nil {
+	s := r.stripe(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.devices[id]; d != nil {
 		return []*device{d}
 	}
 	return nil
 }
 
-func (r *registry) remove(id string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.devices, id)
-}
-
 // all returns the devices that are there now.
 func (r *registry) all() []*device {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	ds := make([]*device, 0, len(r.devices))
-	for _, d := range r.devices {
-		ds = append(ds, d)
+	var ds []*device
+	for i := range r.stripes {
+		s := &r.stripes[i]
+		s.mu.Lock()
+		for _, d := range s.devices {
+			ds = append(ds, d)
+		}
+		s.mu.Unlock()
 	}
 	return ds
 }

@@ -6,99 +6,30 @@ import (
 	"time"
 )
 
-// run is one execution of the caller's function.
+// run is one execution of the caller's function, and the context that the function gets
+// (context.go).
 type run struct {
-	device  *device
-	outer   *run                    // the run that the caller's context stands in, perhaps of another guard
-	ctx     context.Context         //nolint:containedctx // the one it hands to the function
-	cancel  context.CancelCauseFunc // calls nobody's code
-	release context.CancelFunc      // calls the caller's context
-	stop    atomic.Pointer[stop]    // why it has to stop; nil: it may go on. Written once, under device.mu
-	over    atomic.Bool             // Run has let go of it
+	context.Context //nolint:containedctx // the caller's; a run is a context
 
-	allowed *permission   // what it started on; written before the function is called
-	started time.Duration // likewise
+	batch   *batch        // those of its device that it shares its fate with
+	allowed *permission   // what it started on
+	started time.Duration // on the guard's clock
 
-	// Guarded by device.mu.
-	list       *runs
-	prev, next *run
-	overran    bool // reported
+	index   int32                   // in the batch, guarded by the device's lock
+	state   atomic.Int32            // finished or left, when Run has let go of it
+	derived atomic.Pointer[derived] // the standard context behind it, if there has to be one
+	outer   atomic.Pointer[run]     // the run that it is nested in, or itself where it is in none; once looked up
 }
 
-// stop is why and when runs were told to stop; those stopped together share one.
-type stop struct {
-	err stopError
-	at  time.Duration
-}
-
-// runs is a list of runs in flight: joining and leaving it cost no allocation, and telling all
-// to stop is one walk. A tree of contexts under one parent would do the same four times slower
-// and hold the parent's lock meanwhile.
-type runs struct {
-	first *run
-	n     int
-}
-
-func (l *runs) add(r *run) {
-	r.list, r.prev, r.next = l, nil, l.first
-	if l.first != nil {
-		l.first.prev = r
-	}
-	l.first = r
-	l.n++
-}
-
-func (l *runs) remove(r *run) {
-	if r.prev == nil {
-		l.first = r.next
-	} else {
-		r.prev.next = r.next
-	}
-	if r.next != nil {
-		r.next.prev = r.prev
-	}
-	r.list, r.prev, r.next = nil, nil, nil
-	l.n--
-}
-
-// take moves every run of other to l.
-func (l *runs) take(other *runs) {
-	for r := other.first; r != nil; {
-		next := r.next
-		other.remove(r)
-		l.add(r)
-		r = next
-	}
-}
-
-// check is nil while the run's permission is live. A no is final: a run whose line is found to
-// be over is stopped here and now.
-func (r *run) check() error {
-	if s := r.stop.Load(); s != nil {
-		return s.err
-	}
-	if r.over.Load() {
-		return errOver
-	}
-	d := r.device
-	wide := d.guard.orgDenial.Load()
-	if d.guard.clock.now() < time.Duration(d.line.Load()) && (wide == nil || wide.seq < r.allowed.seq) {
-		return nil
-	}
-	d.unlock(d.lock())
-	if s := r.stop.Load(); s != nil {
-		return s.err
-	}
-	if r.over.Load() {
-		return errOver
-	}
-	return nil // a newer ALLOW has come first
-}
+const (
+	finished int32 = 1 + iota // the function returned before anybody told it to stop
+	left                      // or after that
+)
 
 // begin makes r a run in flight on the permission that is there.
 func (d *device) begin(r *run, now time.Duration) {
-	r.allowed, r.started = d.perm, now
-	if d.live.n == 0 {
+	r.batch, r.allowed, r.started = d.live, d.perm, now
+	if len(d.live.runs) == 0 {
 		d.planWatch(now)
 	}
 	d.live.add(r)
@@ -107,34 +38,99 @@ func (d *device) begin(r *run, now time.Duration) {
 // end lets go of r and returns why it had been told to stop, nil where it had not. It looks at
 // both clocks: work that comes back after its line is denied even if no timer has fired (S6).
 func (r *run) end() (s *stop, now time.Duration) {
-	d := r.device
-	now = d.lock()
-	r.list.remove(r)
-	r.over.Store(true)
-	d.unlock(now)
-	r.letGo()
-	return r.stop.Load(), now
+	d := r.batch.device
+	now = d.guard.clock.now()
+	if r.batch.stop.Load() == nil && d.finish(r, now) {
+		r.cancel(nil)
+		return nil, now
+	}
+	s = r.leave()
+	return s, max(now, s.at)
+}
+
+// finish takes r out of those in flight, and tells whether it could: not where it has been told
+// to stop.
+func (d *device) finish(r *run, now time.Duration) bool {
+	d.lockAt(now)
+	if r.batch.stop.Load() != nil {
+		d.unlock(now)
+		return false
+	}
+	r.batch.remove(r)
+	r.state.Store(finished)
+	d.unlockRun(now, d.steady())
+	return true
+}
+
+// leave lets go of a run that was told to stop. It takes no lock, so that all can leave at once;
+// the last one brings the device to rest.
+func (r *run) leave() *stop {
+	s := r.batch.stop.Load()
+	r.state.Store(left)
+	r.cancel(s.why)
+	if d := r.batch.device; d.leaving.Add(-1) == 0 {
+		d.unlock(d.lock())
+	}
+	return s
+}
+
+// check is nil while the run's permission is live. A no is final: a run whose line is found to
+// be over is stopped here and now.
+func (r *run) check() error {
+	if ended, err := r.verdict(); ended {
+		return err
+	}
+	d := r.batch.device
+	wide := d.guard.orgDenial.Load()
+	if d.guard.clock.now() < time.Duration(d.line.Load()) && (wide == nil || wide.seq < r.allowed.seq) {
+		return nil
+	}
+	d.unlock(d.lock())
+	_, err := r.verdict() // nil: a newer ALLOW has come first
+	return err
+}
+
+// verdict tells whether r has ended, and with what.
+func (r *run) verdict() (ended bool, err error) {
+	if r.state.Load() == finished {
+		return true, errOver
+	}
+	if s := r.batch.stop.Load(); s != nil {
+		return true, s.err
+	}
+	return false, nil
+}
+
+// overdue is who was told to stop, for the observers: those that go on are reported.
+type overdue struct {
+	stop *stop
+	runs []*run
+	next *overdue // who was told later
+}
+
+func (o *overdue) add(s *stop, runs []*run) *overdue {
+	if o == nil {
+		return &overdue{stop: s, runs: runs}
+	}
+	o.next = o.next.add(s, runs)
+	return o
 }
 
 // reportOverruns names every run that still goes on a timeout after it was told to stop.
 func (d *device) reportOverruns(now time.Duration) {
-	d.overrun = 0
-	for r := d.stopped.first; r != nil; r = r.next {
-		if r.overran {
-			continue
-		}
-		s := r.stop.Load()
-		if at := s.at + d.guard.timeout; now < at {
-			if d.overrun == 0 || at < d.overrun {
-				d.overrun = at
+	for ; d.overdue != nil && now >= d.overdue.stop.at+d.guard.timeout; d.overdue = d.overdue.next {
+		for _, r := range d.overdue.runs {
+			if r.state.Load() == 0 {
+				d.guard.events.enqueue(r.overran(d.overdue.stop, now))
 			}
-			continue
 		}
-		r.overran = true
-		d.guard.events.enqueue(Event{
-			Kind: EventOverran, DeviceID: d.id, Decision: stopDecision(s.err), Err: s.err,
-			Took: now - r.started, After: now - s.at,
-		})
+	}
+}
+
+func (r *run) overran(s *stop, now time.Duration) Event {
+	return Event{
+		Kind: EventOverran, DeviceID: r.batch.device.id, Decision: stopDecision(s.err), Err: s.err,
+		Took: now - r.started, After: now - s.at,
 	}
 }
 

@@ -32,7 +32,7 @@ type schedule struct {
 // entry is a device's place in the schedule; guarded by schedule.mu.
 type entry struct {
 	at      time.Duration
-	index   int // in the heap, from 1; 0: not there
+	index   int32 // in the heap, from 1; 0: not there
 	watched bool
 }
 
@@ -57,7 +57,7 @@ func (s *schedule) wake(d *device, at time.Duration, watched bool) {
 	}
 	switch {
 	case at == never && e.index > 0:
-		heap.Remove(&s.entries, e.index-1)
+		heap.Remove(&s.entries, int(e.index)-1)
 	case at == never:
 		return
 	case e.index == 0:
@@ -65,7 +65,7 @@ func (s *schedule) wake(d *device, at time.Duration, watched bool) {
 		heap.Push(&s.entries, d)
 	case e.at != at:
 		e.at = at
-		heap.Fix(&s.entries, e.index-1)
+		heap.Fix(&s.entries, int(e.index)-1)
 	}
 	s.reset()
 }
@@ -121,14 +121,14 @@ func (h entries) Less(i, j int) bool { return h[i].entry.at < h[j].entry.at }
 
 func (h entries) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].entry.index, h[j].entry.index = i+1, j+1
+	h[i].entry.index, h[j].entry.index = int32(i+1), int32(j+1) //nolint:gosec // no memory holds so many devices
 }
 
 // Push is heap.Interface's.
 func (h *entries) Push(x any) {
 	d := x.(*device)
 	*h = append(*h, d)
-	d.entry.index = len(*h)
+	d.entry.index = int32(len(*h)) //nolint:gosec // as in Swap
 }
 
 // Pop is heap.Interface's.

@@ -21,12 +21,6 @@ type slots struct {
 	starts   list.List
 }
 
-// place is where a device stands in a queue; guarded by slots.mu.
-type place struct {
-	queue *list.List // nil: in none
-	at    *list.Element
-}
-
 func (s *slots) init(n int) {
 	s.all, s.starting = n, n-n/4
 	if n > 1 {
@@ -90,14 +84,13 @@ func (s *slots) queue(urgent bool) *list.List {
 	return &s.starts
 }
 
-func (s *slots) enqueue(d *device, urgent bool) {
-	queue := s.queue(urgent)
-	d.place = place{queue: queue, at: queue.PushBack(d)}
-}
+func (s *slots) enqueue(d *device, urgent bool) { d.place = s.queue(urgent).PushBack(d) }
 
+// dequeue takes d out of whichever queue it stands in.
 func (s *slots) dequeue(d *device) {
-	if d.place.queue != nil {
-		d.place.queue.Remove(d.place.at)
+	if d.place != nil {
+		s.urgent.Remove(d.place) // removes nothing of another list
+		s.starts.Remove(d.place)
+		d.place = nil
 	}
-	d.place = place{}
 }

@@ -56,7 +56,7 @@ func (d *device) fresh() time.Duration {
 // askDue asks the watch's own question, or renews a permission in demand, and sets the next.
 func (d *device) askDue(now time.Duration) {
 	q := d.join()
-	q.watch = q.watch || d.live.n > 0
+	q.watch = q.watch || d.running()
 	q.ahead = q.ahead || d.demand
 	period := d.guard.interval
 	if d.demand {
@@ -86,12 +86,12 @@ func (d *device) hint(now time.Duration) {
 // authority wants to hear from them.
 func (d *device) askHinted(now time.Duration) {
 	d.hintDue = 0
-	if d.held == 0 && !d.demand {
+	if !d.minded() && !d.demand {
 		return
 	}
 	d.hintedAt = now
 	var q *question
-	if now < d.floor && d.live.n == 0 {
+	if now < d.floor && !d.running() {
 		q = d.joinPatiently(now) // its turn after that, like everybody's
 	} else {
 		q = d.joinAt(now)
@@ -103,27 +103,46 @@ func (d *device) askHinted(now time.Duration) {
 // nextWake is the earliest time at which there is something to do.
 func (d *device) nextWake() time.Duration {
 	at := never
-	sooner := func(t time.Duration, wanted bool) {
-		if wanted && t < at {
-			at = t
-		}
-	}
 	if d.perm != nil {
-		sooner(d.perm.line, true)
-		sooner(d.perm.sent+d.guard.maxAge+1, d.live.n == 0 && d.held == 0)
-	}
-	sooner(d.due, d.live.n > 0 || d.demand)
-	sooner(d.hintDue, d.hintDue != 0)
-	sooner(d.overrun, d.overrun != 0)
-	if d.flying != nil {
-		sooner(d.flying.deadline, true)
-	} else if q := d.next; q != nil {
-		sooner(d.sendAt(q), !d.queued)
-		sooner(d.queuedAt+d.guard.interval, d.queued && (q.ahead || q.hint && d.live.n == 0))
-		if d.queued && len(q.waiters) > 0 {
-			sooner(q.waiters[0].since+d.guard.interval, true)
+		at = d.perm.line
+		if !d.running() && d.held == 0 {
+			at = min(at, d.perm.sent+d.guard.maxAge+1)
 		}
-		sooner(q.retryUntil, d.queued && q.retryUntil != 0)
+	}
+	if d.running() || d.demand {
+		at = min(at, d.due)
+	}
+	if d.hintDue != 0 {
+		at = min(at, d.hintDue)
+	}
+	if d.overdue != nil {
+		at = min(at, d.overdue.stop.at+d.guard.timeout)
+	}
+	if d.flying != nil {
+		return min(at, d.flying.deadline)
+	}
+	if d.next != nil {
+		return min(at, d.nextSend())
+	}
+	return at
+}
+
+// nextSend is when the next question may be sent, or while it waits for a slot, when the first of
+// those who wait with it gives up.
+func (d *device) nextSend() time.Duration {
+	q := d.next
+	if !d.queued {
+		return d.sendAt(q)
+	}
+	at := never
+	if q.ahead || q.hint && !d.running() {
+		at = d.queuedAt + d.guard.interval
+	}
+	if len(q.waiters) > 0 {
+		at = min(at, q.waiters[0].since+d.guard.interval)
+	}
+	if q.retryUntil != 0 {
+		at = min(at, q.retryUntil)
 	}
 	return at
 }
@@ -145,10 +164,8 @@ func (d *device) wake() {
 	if d.hintDue != 0 && now >= d.hintDue {
 		d.askHinted(now)
 	}
-	if now >= d.due && (d.live.n > 0 || d.demand) {
+	if now >= d.due && (d.running() || d.demand) {
 		d.askDue(now)
 	}
-	if d.overrun != 0 && now >= d.overrun {
-		d.reportOverruns(now)
-	}
+	d.reportOverruns(now)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -11,10 +12,10 @@ import (
 // S3: an organisation's denial concerns every device at once. While the contexts of thousands of
 // runs are being cancelled, no Checkpoint may say that all is well. Here that takes for ever,
 // because somebody holds the lock of one device; which of the others have had their turn by then
-// is left to chance, so there are twenty.
+// is left to chance, so there are twenty, none of which shares that lock.
 func TestS3_CheckpointKnowsOfAnOrganisationsDenialAtOnce(t *testing.T) {
 	g, err := New(ValidatorFunc(func(_ context.Context, id string) (Decision, error) {
-		if id == "frozen" {
+		if strings.HasPrefix(id, "frozen") {
 			return Decision{Code: CodePlanFrozen}, nil
 		}
 		return Decision{Allowed: true, Code: CodeAllow}, nil
@@ -26,9 +27,10 @@ func TestS3_CheckpointKnowsOfAnOrganisationsDenialAtOnce(t *testing.T) {
 	defer runs.Wait()
 	defer func() { _ = g.Close() }()
 	contexts := make(chan context.Context)
-	for i := range 20 {
+	frozen, others := elsewhere(g, "held", "frozen", 1)[0], elsewhere(g, "held", "other", 20)
+	for _, id := range others {
 		runs.Go(func() {
-			_ = g.Run(t.Context(), fmt.Sprint(i), func(ctx context.Context) error {
+			_ = g.Run(t.Context(), id, func(ctx context.Context) error {
 				contexts <- ctx
 				<-ctx.Done()
 				return nil
@@ -43,9 +45,9 @@ func TestS3_CheckpointKnowsOfAnOrganisationsDenialAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := g.registry.one("held")[0]
-	held.mu.Lock()
-	defer held.mu.Unlock()
-	if d, err := g.Validate(t.Context(), "frozen"); d.Code != CodePlanFrozen || err != nil {
+	held.stripe.mu.Lock()
+	defer held.stripe.mu.Unlock()
+	if d, err := g.Validate(t.Context(), frozen); d.Code != CodePlanFrozen || err != nil {
 		t.Fatalf("Validate: %+v, %v", d, err)
 	}
 	for _, ctx := range ctxs {
@@ -55,12 +57,23 @@ func TestS3_CheckpointKnowsOfAnOrganisationsDenialAtOnce(t *testing.T) {
 		}
 	}
 	// And nothing starts on what was held for reuse.
-	for i := range 20 {
-		err := g.Run(t.Context(), fmt.Sprint(i), func(ctx context.Context) error {
+	for _, id := range others {
+		err := g.Run(t.Context(), id, func(ctx context.Context) error {
 			return Checkpoint(ctx)
 		})
 		if err != nil {
 			t.Errorf("a device that is allowed anew: %v", err)
 		}
 	}
+}
+
+// elsewhere makes up n ids of devices whose lock is another than that of id.
+func elsewhere(g *Guard, id, name string, n int) []string {
+	var ids []string
+	for i := 0; len(ids) < n; i++ {
+		if other := fmt.Sprint(name, i); g.registry.stripe(other) != g.registry.stripe(id) {
+			ids = append(ids, other)
+		}
+	}
+	return ids
 }
