@@ -24,8 +24,8 @@ type attempt struct {
 
 // reuse makes r a run in flight on a permission that is there already, if there is one. With
 // reuse, that is the way of nearly every Run: it looks at the clocks, and then once at the device.
-func (g *Guard) reuse(r *run, deviceID string, fn func(ctx context.Context) error) bool {
-	if g.maxAge == 0 || fn == nil || r.Context.Err() != nil {
+func (g *Guard) reuse(r *run, deviceID string) bool {
+	if g.maxAge == 0 || r.Context.Err() != nil {
 		return false
 	}
 	now := g.clock.now()
@@ -105,7 +105,9 @@ func (a *attempt) once(r *run) (stopped, err error) {
 	refused, err := a.admit(r)
 	switch {
 	case err == nil:
-		return a.execute(r, began)
+		stopped, err = r.execute(a.fn, began)
+		a.after = a.guard.seq.Load()
+		return stopped, err
 	case refused:
 		a.guard.refused(a.ctx, a.device.id, err, a.guard.clock.now()-began)
 		return err, err

@@ -111,11 +111,8 @@ func (r *run) standard() *derived {
 func (r *run) derive() *derived {
 	c := r.derived.Load()
 	if c == nil {
-		parent := r.Context
-		if ended, why := r.cause(); ended && why != nil {
-			parent = context.WithoutCancel(parent) // the denial is the cause, whatever came after it
-		}
-		c = newDerived(parent)
+		ctx, end := context.WithCancelCause(r.parent())
+		c = &derived{ctx, end}
 		if !r.derived.CompareAndSwap(nil, c) {
 			c.end(nil)
 			c = r.derived.Load()
@@ -126,6 +123,18 @@ func (r *run) derive() *derived {
 		c.end(why)
 	}
 	return c
+}
+
+// parent is what the standard context is made from.
+func (r *run) parent() context.Context {
+	switch _, why := r.cause(); {
+	case why != nil:
+		return context.WithoutCancel(r.Context) // the denial is the cause, whatever came after it
+	case plain(r.Context):
+		return r.Context
+	default:
+		return newLink(r.Context)
+	}
 }
 
 // cause tells whether r has ended otherwise than with the caller's context, and why, if it was

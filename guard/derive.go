@@ -11,14 +11,6 @@ type derived struct {
 	end context.CancelCauseFunc
 }
 
-func newDerived(parent context.Context) *derived {
-	if !plain(parent) {
-		parent = newLink(parent)
-	}
-	ctx, end := context.WithCancelCause(parent)
-	return &derived{ctx, end}
-}
-
 // plain tells of the commonest contexts that cancelling their children calls nobody's code.
 func plain(ctx context.Context) bool {
 	switch reflect.TypeOf(ctx).String() {

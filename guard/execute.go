@@ -10,46 +10,47 @@ import (
 var errUnwound = errors.New("guard: the function panicked or ended its goroutine")
 
 // execute calls the function on the caller's goroutine and lets go of the run, however the
-// function ends. It never recovers: a panic and runtime.Goexit go on with their own value.
-func (a *attempt) execute(r *run, began time.Duration) (stopped, err error) {
-	var work error
+// function ends. It never recovers: a panic and runtime.Goexit go on with their own value. It
+// returns why the guard stopped the function, nil where it did not, and what Run returns.
+func (r *run) execute(fn func(ctx context.Context) error, began time.Duration) (stopped, err error) {
 	called, returned := false, false
 	defer func() {
 		s, now := r.end()
-		a.after = a.guard.seq.Load()
+		work := err
 		if !returned {
 			work = errUnwound
 		}
-		a.ended(r, s, work, now)
+		r.tellEnded(s, work, now)
 		if returned {
-			stopped, err = a.outcome(s, work, called)
+			stopped, err = r.outcome(s, work, called)
 		}
 	}()
-	if a.tellStarted(r, began) {
+	if r.tellStarted(began) {
 		called = true
-		work = a.fn(r)
+		err = fn(r)
 	}
 	returned = true
-	return nil, nil
+	return nil, err
 }
 
 // tellStarted tells the observers, and whether the function may still be called when they have
 // taken their time over it.
-func (a *attempt) tellStarted(r *run, began time.Duration) bool {
-	if a.guard.events == nil {
+func (r *run) tellStarted(began time.Duration) bool {
+	d := r.batch.device
+	if d.guard.events == nil {
 		return true
 	}
-	a.guard.events.tell(a.ctx, Event{
-		Kind: EventStarted, DeviceID: a.device.id, Decision: r.allowed.decision, Took: r.started - began,
+	d.guard.events.tell(r.Context, Event{
+		Kind: EventStarted, DeviceID: d.id, Decision: r.allowed.decision, Took: r.started - began,
 	})
-	return r.check() == nil && a.ctx.Err() == nil
+	return r.check() == nil && r.Context.Err() == nil
 }
 
 // outcome is what Run returns of a run that has ended.
-func (a *attempt) outcome(s *stop, work error, called bool) (stopped, err error) {
+func (r *run) outcome(s *stop, work error, called bool) (stopped, err error) {
 	switch {
 	case s == nil && !called:
-		return nil, startCause(a.ctx)
+		return nil, startCause(r.Context)
 	case s == nil:
 		return nil, work
 	}
@@ -66,16 +67,17 @@ func (g *Guard) refused(ctx context.Context, deviceID string, err error, took ti
 	g.events.tell(ctx, Event{Kind: EventRefused, DeviceID: deviceID, Decision: stopDecision(err), Err: err, Took: took})
 }
 
-// ended tells the observers of a run that is over.
-func (a *attempt) ended(r *run, s *stop, work error, now time.Duration) {
-	if a.guard.events == nil {
+// tellEnded tells the observers of a run that is over.
+func (r *run) tellEnded(s *stop, work error, now time.Duration) {
+	d := r.batch.device
+	if d.guard.events == nil {
 		return
 	}
 	ev := Event{
-		Kind: EventFinished, DeviceID: a.device.id, Decision: r.allowed.decision, Err: work, Took: now - r.started,
+		Kind: EventFinished, DeviceID: d.id, Decision: r.allowed.decision, Err: work, Took: now - r.started,
 	}
 	if s != nil {
 		ev.Kind, ev.Decision, ev.Err, ev.After = EventStopped, stopDecision(s.err), s.err.ended(work), now-s.at
 	}
-	a.guard.events.tell(a.ctx, ev)
+	d.guard.events.tell(r.Context, ev)
 }

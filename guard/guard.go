@@ -80,13 +80,18 @@ func isNil(v Validator) bool {
 // matches ErrClosed when the guard was closed; an error when fn is nil; otherwise fn's own error,
 // unchanged. A panic or runtime.Goexit of fn goes on unwinding.
 func (g *Guard) Run(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error {
-	a := attempt{guard: g, ctx: ctx, fn: fn}
 	r := &run{Context: ctx}
-	if g.reuse(r, deviceID, fn) {
-		a.device = r.batch.device
-		_, err := a.execute(r, r.started)
+	if fn != nil && g.reuse(r, deviceID) {
+		_, err := r.execute(fn, r.started)
 		return err
 	}
+	return g.runAsking(r, deviceID, fn)
+}
+
+// runAsking is the part of Run that waits for the authority. It is apart because a goroutine that
+// need not wait can do with the smallest stack.
+func (g *Guard) runAsking(r *run, deviceID string, fn func(ctx context.Context) error) error {
+	a := attempt{guard: g, ctx: r.Context, fn: fn}
 	if err := a.enter(deviceID); err != nil {
 		return err
 	}
