@@ -197,7 +197,7 @@ func (d *device) revoked(seq uint64) *DeniedError {
 }
 
 // stands is v, unless it is an ALLOW that was overtaken by a denial before its caller saw it.
-func (d *device) stands(v verdict, seq uint64) verdict {
+func (d *device) stands(v *verdict, seq uint64) *verdict {
 	now := d.lock()
 	defer d.unlock(now)
 	if err := d.overtaking(seq); v.Allowed && err != nil {
@@ -208,7 +208,7 @@ func (d *device) stands(v verdict, seq uint64) verdict {
 
 // await waits for the answer. That calls the caller's context, which is his code: no lock is
 // held, and whatever becomes of it, the question loses its caller.
-func (a *attempt) await(w *waiter) (v verdict, seq uint64, err error) {
+func (a *attempt) await(w *waiter) (v *verdict, seq uint64, err error) {
 	answered := false
 	defer func() {
 		if !answered {
@@ -218,7 +218,7 @@ func (a *attempt) await(w *waiter) (v verdict, seq uint64, err error) {
 		}
 	}()
 	if err := a.guard.wait(a.ctx, w); err != nil {
-		return verdict{}, 0, err
+		return nil, 0, err
 	}
 	answered = true
 	if !w.Allowed {

@@ -58,23 +58,31 @@ func (c callContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // run asks. A validator that panics or ends its goroutine has not answered.
 func (c *call) run(ctx context.Context) {
-	who, answered := "back-off", false
-	var v verdict
+	who := "back-off"
+	var v *verdict
 	defer func() {
-		if p := recover(); p != nil {
-			v = unavailable(Decision{}, nil, "the "+who+" panicked: "+panicText(p))
-		} else if !answered {
-			v = unavailable(Decision{}, nil, "the "+who+" ended its goroutine")
+		if v == nil {
+			v = unanswered(who, recover())
 		}
 		c.returned(v)
 	}()
 	c.prepareRetry()
-	if ctx.Err() != nil {
-		return // given up before it was sent
-	}
 	who = "validator"
+	if ctx.Err() == nil { // not given up before it was sent
+		v = c.ask(ctx)
+	}
+}
+
+func (c *call) ask(ctx context.Context) *verdict {
 	d, err := c.device.guard.validate(ctx, c.device.id)
-	v, answered = judge(c.device.id, d, err), true
+	return judge(c.device.id, d, err)
+}
+
+func unanswered(who string, panicked any) *verdict {
+	if panicked != nil {
+		return unavailable(Decision{}, nil, "the "+who+" panicked: "+panicText(panicked))
+	}
+	return unavailable(Decision{}, nil, "the "+who+" ended its goroutine")
 }
 
 // panicText prints no value but the runtime's own: there might be a secret in it.
@@ -107,28 +115,28 @@ func (c *call) prepareRetry() {
 }
 
 // returned takes the answer of the validator.
-func (c *call) returned(v verdict) {
+func (c *call) returned(v *verdict) {
 	d, g := c.device, c.device.guard
 	now := d.lock()
 	learnt := c.learn(v, now)
 	d.unlock(now)
 	c.cancel(nil)
-	if learnt.Code.organisationWide() {
+	if learnt != nil && learnt.Code.organisationWide() {
 		g.update()
 	}
 	g.handOn(c.urgent)
 }
 
-// learn makes of the answer what is to be made of it, and returns that; nothing where the answer
-// was no answer.
-func (c *call) learn(v verdict, now time.Duration) verdict {
+// learn makes of the answer what is to be made of it, and returns that; nil where the answer was
+// no answer.
+func (c *call) learn(v *verdict, now time.Duration) *verdict {
 	d := c.device
 	switch {
 	case c.givenUp:
 		return c.learnLate(v, now)
 	case c.unwanted:
 		d.flying = nil
-		return verdict{}
+		return nil
 	}
 	d.flying, d.latency = nil, now-c.at.elapsed
 	d.guard.failing.Store(v.Code == CodeSystemUnavailable)
@@ -147,12 +155,12 @@ func (c *call) learn(v verdict, now time.Duration) verdict {
 			d.resolve(c.question, v, c.seq, now)
 		}
 	}
-	d.guard.events.enqueue(validated(d.id, v, d.latency))
+	d.guard.events.validated(d.id, v, d.latency)
 	return v
 }
 
 // heed notes how long the authority wants to be left alone; an ALLOW takes that back.
-func (d *device) heed(v verdict, now time.Duration) {
+func (d *device) heed(v *verdict, now time.Duration) {
 	if v.Allowed {
 		d.floor = 0
 	} else if v.RetryAfter > 0 {
@@ -162,11 +170,11 @@ func (d *device) heed(v verdict, now time.Duration) {
 
 // learnLate takes the answer of a call that was given up. It can no longer allow anything, but a
 // denial is one whenever it is learnt (S3, S5), even where a younger request was allowed.
-func (c *call) learnLate(v verdict, now time.Duration) (denied verdict) {
+func (c *call) learnLate(v *verdict, now time.Duration) (denied *verdict) {
 	d := c.device
 	d.hung--
 	if c.unwanted || v.Allowed || v.Code == CodeSystemUnavailable {
-		return verdict{}
+		return nil
 	}
 	d.heed(v, now)
 	d.deny(v.deniedError(d.id), now)
@@ -174,12 +182,12 @@ func (c *call) learnLate(v verdict, now time.Duration) (denied verdict) {
 }
 
 // permit makes an ALLOW the device's permission, unless it has run out already.
-func (c *call) permit(v verdict, now time.Duration) verdict {
+func (c *call) permit(v *verdict, now time.Duration) *verdict {
 	if !v.Allowed {
 		return v
 	}
 	sent := c.at.elapsed
-	p := &permission{decision: v.Decision, seq: c.seq, sent: sent, line: sent + c.device.guard.StopBound()}
+	p := &permission{decision: &v.Decision, seq: c.seq, sent: sent, line: sent + c.device.guard.StopBound()}
 	if !v.ExpiresAt.IsZero() {
 		if line := sent + min(c.at.until(v.ExpiresAt), 3*longest); line < p.line {
 			p.line, p.expires = line, true
@@ -204,13 +212,9 @@ func (d *device) giveUp(now time.Duration) {
 		return
 	}
 	d.guard.failing.Store(true)
-	d.guard.events.enqueue(validated(d.id, v, took))
+	d.guard.events.validated(d.id, v, took)
 	if d.retry(c.question, v, c.waitNext, now) {
 		return
 	}
 	d.resolve(c.question, v, 0, now)
-}
-
-func validated(id string, v verdict, took time.Duration) Event {
-	return Event{Kind: EventValidated, DeviceID: id, Decision: v.Decision, Err: v.reason, Took: took}
 }

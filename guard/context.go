@@ -23,7 +23,7 @@ func DecisionFrom(ctx context.Context) (Decision, bool) {
 	if !ok {
 		return Decision{}, false
 	}
-	return r.allowed.decision, true
+	return *r.allowed.decision, true
 }
 
 // Checkpoint returns nil while the permission of every run in which ctx stands is live: nested

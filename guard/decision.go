@@ -51,7 +51,7 @@ type verdict struct {
 
 // judge applies S2 to what a validator returned. Whatever is not a well-formed ALLOW or a deny
 // code that came with Allowed == false is «could not ask», with a Reason.
-func judge(deviceID string, d Decision, err error) verdict {
+func judge(deviceID string, d Decision, err error) *verdict {
 	d.RetryAfter = min(max(d.RetryAfter, 0), longest)
 	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.IsNil() {
 		// It is not nil, and whoever looks into it will panic.
@@ -67,7 +67,7 @@ func judge(deviceID string, d Decision, err error) verdict {
 			d.Reason = textOf(err)
 		}
 	}
-	return verdict{Decision: d, reason: err}
+	return &verdict{Decision: d, reason: err}
 }
 
 // nonsense says what about an answer makes no sense, "" where it does make sense.
@@ -100,14 +100,14 @@ func textOf(err error) string {
 }
 
 // unavailable is the verdict «could not ask», keeping what the answer said beside it.
-func unavailable(d Decision, err error, reason string) verdict {
+func unavailable(d Decision, err error, reason string) *verdict {
 	d.Allowed, d.Code, d.Reason, d.ExpiresAt = false, CodeSystemUnavailable, reason, time.Time{}
-	return verdict{Decision: d, reason: err}
+	return &verdict{Decision: d, reason: err}
 }
 
 // verdict is the denial as the answer to another question.
-func (e *DeniedError) verdict() verdict {
-	v := verdict{Decision: e.Decision}
+func (e *DeniedError) verdict() *verdict {
+	v := &verdict{Decision: e.Decision}
 	if e.reason != nil {
 		v.reason = e.reason.err
 	}
@@ -115,6 +115,6 @@ func (e *DeniedError) verdict() verdict {
 }
 
 // deniedError makes the error of a verdict that does not allow.
-func (v verdict) deniedError(deviceID string) *DeniedError {
+func (v *verdict) deniedError(deviceID string) *DeniedError {
 	return &DeniedError{DeviceID: deviceID, Decision: v.Decision, reason: hide(v.reason)}
 }

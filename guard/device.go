@@ -66,7 +66,7 @@ type permission struct {
 	sent     time.Duration // when the request was sent
 	line     time.Duration // the stop line
 	expires  bool          // the authority's ExpiresAt, not the stop bound, makes the line
-	decision Decision
+	decision *Decision
 }
 
 // denial is a denial and its place in the same order: a permission is good only if its request

@@ -95,6 +95,16 @@ func (e *events) enqueue(ev Event) {
 	}
 }
 
+// validated has the observers told of an answer. An Event is large: on the stack of every call to
+// the authority it would make that grow.
+//
+//go:noinline
+func (e *events) validated(id string, v *verdict, took time.Duration) {
+	if e != nil {
+		e.enqueue(Event{Kind: EventValidated, DeviceID: id, Decision: v.Decision, Err: v.reason, Took: took})
+	}
+}
+
 // drain tells what is queued until the queue is empty. An observer that ends its goroutine
 // (runtime.Goexit) costs a new one, and no event but the one it was told.
 func (e *events) drain() {

@@ -330,7 +330,7 @@ func TestL4_RunsThatAreOverAreNotHeld(t *testing.T) {
 func TestL3_WhoIsAnsweredWhileHeGivesUpIsCountedOnce(t *testing.T) {
 	q := &question{}
 	leaves, stays := q.add(0, true), q.add(0, false)
-	q.answerSome(verdict{}, 0, 0, func(w *waiter) bool { return w == leaves })
+	q.answerSome(&verdict{}, 0, 0, func(w *waiter) bool { return w == leaves })
 	leaves.leave()
 	if q.callers != 1 || q.starts != 1 || len(q.waiters) != 1 || q.waiters[0] != stays {
 		t.Errorf("%d callers, %d starts, %d waiters", q.callers, q.starts, len(q.waiters))

@@ -38,7 +38,7 @@ type waiter struct {
 	left     bool
 
 	done chan struct{} // closed when the rest is written
-	verdict
+	*verdict
 	seq  uint64 // the request's place in the order of things
 	asOf uint64 // the answer's
 }
@@ -116,26 +116,36 @@ func (w *waiter) leave() {
 }
 
 // answer hands the verdict to all who wait.
-func (d *device) answer(q *question, v verdict, seq uint64) {
-	q.answerSome(v, seq, d.guard.seq.Load(), func(*waiter) bool { return true })
+func (d *device) answer(q *question, v *verdict, seq uint64) {
+	asOf := d.guard.seq.Load()
+	for _, w := range q.waiters {
+		if !w.left {
+			q.answerOne(w, v, seq, asOf)
+		}
+	}
+	q.waiters = nil
 	if v.Allowed && d.next != nil {
 		// Keeps wait for the device to be allowed, whoever has asked.
-		d.next.answerSome(v, seq, d.guard.seq.Load(), func(w *waiter) bool { return w.patient })
+		d.next.answerSome(v, seq, asOf, func(w *waiter) bool { return w.patient })
 	}
 }
 
 // answerSome hands the verdict to those who wait and are meant.
-func (q *question) answerSome(v verdict, seq, asOf uint64, meant func(*waiter) bool) {
+func (q *question) answerSome(v *verdict, seq, asOf uint64, meant func(*waiter) bool) {
 	q.waiters = slices.DeleteFunc(q.waiters, func(w *waiter) bool {
 		if w.left || !meant(w) {
 			return w.left
 		}
-		w.left = true
-		q.count(w, -1)
-		w.verdict, w.seq, w.asOf = v, seq, asOf
-		close(w.done)
+		q.answerOne(w, v, seq, asOf)
 		return true
 	})
+}
+
+func (q *question) answerOne(w *waiter, v *verdict, seq, asOf uint64) {
+	w.left = true
+	q.count(w, -1)
+	w.verdict, w.seq, w.asOf = v, seq, asOf
+	close(w.done)
 }
 
 // merge joins other to q, which has been tried and waits for its next try: both are the one
@@ -177,7 +187,7 @@ func (d *device) dropUnwanted() {
 }
 
 // resolve makes the verdict of a question known, to the device and to those who asked.
-func (d *device) resolve(q *question, v verdict, seq uint64, now time.Duration) {
+func (d *device) resolve(q *question, v *verdict, seq uint64, now time.Duration) {
 	switch {
 	case v.Allowed:
 	case v.Code != CodeSystemUnavailable, q.watch && d.running():
@@ -190,7 +200,7 @@ func (d *device) resolve(q *question, v verdict, seq uint64, now time.Duration) 
 
 // retry makes q the next question again after a wait, if another try fits into the budget (R2,
 // R3). A negative wait is the back-off's word that there is none.
-func (d *device) retry(q *question, v verdict, wait, now time.Duration) bool {
+func (d *device) retry(q *question, v *verdict, wait, now time.Duration) bool {
 	if wait < 0 || v.Code != CodeSystemUnavailable || !d.wanted(q) {
 		return false
 	}

@@ -43,7 +43,7 @@ func (s *schedule) init(c *clock) {
 }
 
 // wake has the device woken at a time, never for not at all.
-func (s *schedule) wake(d *device, at time.Duration, watched bool) {
+func (s *schedule) wake(d *device, now, at time.Duration, watched bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &d.entry
@@ -67,17 +67,16 @@ func (s *schedule) wake(d *device, at time.Duration, watched bool) {
 		e.at = at
 		heap.Fix(&s.entries, int(e.index)-1)
 	}
-	s.reset()
+	s.reset(now)
 }
 
 // reset sets the timer for the earliest entry. The caller holds mu.
-func (s *schedule) reset() {
+func (s *schedule) reset(now time.Duration) {
 	if len(s.entries) == 0 {
 		s.timer.Stop()
 		s.set = never
 		return
 	}
-	now := s.clock.now()
 	at := s.entries[0].entry.at
 	if s.watched > 0 {
 		at = min(at, now+look)
@@ -86,7 +85,7 @@ func (s *schedule) reset() {
 	// anew. That also keeps a stream of short runs from putting the look at the clocks off.
 	// A time of firing that is past and has not fired is one that a clock has leapt over.
 	if at < s.set || s.set < now {
-		s.timer.Reset(at - now)
+		s.timer.Reset(at - s.clock.now()) // now may be old: who brought it may have waited for the lock
 		s.set = at
 	}
 }
@@ -98,7 +97,7 @@ func (s *schedule) fire() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reset()
+	s.reset(s.clock.now())
 }
 
 // due takes out every device whose time has come.

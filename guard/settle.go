@@ -23,7 +23,7 @@ func (d *device) settle(now time.Duration) {
 	at, watched := d.nextWake(), d.running()
 	if at < d.wakeAt || watched && !d.watched || d.wakeAt == never && d.watched {
 		d.wakeAt, d.watched = at, watched
-		d.guard.schedule.wake(d, at, watched)
+		d.guard.schedule.wake(d, now, at, watched)
 	}
 }
 
@@ -43,7 +43,7 @@ func (d *device) settleIdle(now time.Duration) {
 	if d.held == 0 && d.perm == nil && d.flying == nil && d.next == nil && d.hung == 0 {
 		d.gone = true
 		delete(d.stripe.devices, d.id)
-		d.guard.schedule.wake(d, never, false)
+		d.guard.schedule.wake(d, now, never, false)
 	}
 }
 
