@@ -97,7 +97,7 @@ func (s *schedule) fire() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reset(s.clock.now())
+	s.reset(now)
 }
 
 // due takes out every device whose time has come.
