@@ -39,7 +39,7 @@ type flight struct {
 	b       *testing.B
 	run     runFunc
 	parent  context.Context
-	fn      func(context.Context) error // what a run does, once it is in flight
+	fn      func(context.Context) error // what a run does; it calls running.Done when it is in flight
 	landed  func(error) bool            // whether a run that was in flight may return that
 	running sync.WaitGroup              // those launched whose function has not been called
 	ended   sync.WaitGroup              // those launched that have not returned
@@ -49,10 +49,7 @@ type flight struct {
 func (f *flight) launch(id string) {
 	f.running.Add(1)
 	f.ended.Go(func() {
-		f.end(f.run(f.parent, id, func(ctx context.Context) error {
-			f.running.Done()
-			return f.fn(ctx)
-		}))
+		f.end(f.run(f.parent, id, f.fn)) // no frame between, which would count as the guard's
 	})
 }
 
@@ -84,10 +81,13 @@ func wasStopped(err error) bool {
 // wasFinished is what a run returns that nothing has ended.
 func wasFinished(err error) bool { return err == nil }
 
-// untilCancelled is a run that waits for its context to end.
-func untilCancelled(ctx context.Context) error {
-	<-ctx.Done()
-	return ctx.Err()
+// untilCancelled has runs that wait for their context to end.
+func (f *flight) untilCancelled() {
+	f.fn = func(ctx context.Context) error {
+		f.running.Done()
+		<-ctx.Done()
+		return ctx.Err()
+	}
 }
 
 // squadron is a flight under a guard and an authority of its own, which are to deny it.
@@ -97,15 +97,15 @@ type squadron struct {
 	guard     *guard.Guard
 }
 
-// newSquadron prepares a flight whose runs have parent for their callers' context and do fn.
-func newSquadron(b *testing.B, parent context.Context, fn func(context.Context) error) *squadron {
+// newSquadron prepares a flight whose runs have parent for their callers' context.
+func newSquadron(b *testing.B, parent context.Context) *squadron {
 	b.Helper()
 	a := new(inProcess)
 	g, err := guard.New(a, guard.WithInterval(undisturbed), guard.WithReuse(undisturbed))
 	if err != nil {
 		b.Fatal(err)
 	}
-	return &squadron{flight{b: b, run: g.Run, parent: parent, fn: fn, landed: wasStopped}, a, g}
+	return &squadron{flight{b: b, run: g.Run, parent: parent, landed: wasStopped}, a, g}
 }
 
 // permit has each of the devices allowed, so that what takes off after it need not wait.

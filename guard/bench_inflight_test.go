@@ -20,7 +20,8 @@ func BenchmarkInFlight(b *testing.B) {
 		ids := deviceIDs(c.devices)
 		b.Run(c.name, func(b *testing.B) {
 			benchInFlight(b, func(parent context.Context) (*flight, func()) {
-				s := newSquadron(b, parent, untilCancelled)
+				s := newSquadron(b, parent)
+				s.untilCancelled()
 				s.permit(ids)
 				s.launchMany(ids, many)
 				return &s.flight, func() { s.deny(ids) }
@@ -67,7 +68,8 @@ func launchBare(b *testing.B, ids []string) (f *flight, cancel func()) {
 		cancels = append(cancels, cancel)
 	}
 	run := func(_ context.Context, id string, fn func(context.Context) error) error { return fn(contexts[id]) }
-	f = &flight{b: b, run: run, fn: untilCancelled, landed: func(err error) bool { return err == context.Canceled }}
+	f = &flight{b: b, run: run, landed: func(err error) bool { return err == context.Canceled }}
+	f.untilCancelled()
 	f.launchMany(ids, many)
 	return f, func() {
 		for _, cancel := range cancels {

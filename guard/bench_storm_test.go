@@ -34,12 +34,14 @@ func storm(b *testing.B, contexts []context.Context, ask func(context.Context)) 
 	b.Helper()
 	over := make(chan struct{})
 	var next atomic.Int64
-	s := newSquadron(b, context.Background(), func(ctx context.Context) error {
+	s := newSquadron(b, context.Background())
+	s.fn = func(ctx context.Context) error {
 		ask(ctx)
 		contexts[next.Add(1)-1] = ctx
+		s.running.Done()
 		<-over
 		return nil
-	})
+	}
 	ids := deviceIDs(1)
 	s.launchMany(ids, len(contexts))
 	runtime.GC()

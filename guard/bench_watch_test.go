@@ -109,6 +109,7 @@ func launchIdle(b *testing.B, run runFunc) (f *flight, release func()) {
 	over := make(chan struct{})
 	f = &flight{b: b, run: run, parent: context.Background(), landed: wasFinished}
 	f.fn = func(context.Context) error {
+		f.running.Done()
 		<-over
 		return nil
 	}

@@ -80,7 +80,7 @@ func (e *DeniedError) inFlight() *DeniedError {
 
 // ended is the denial of a run whose function has returned work.
 func (e *DeniedError) ended(work error) error {
-	if work == nil {
+	if work == nil || work == context.Canceled { //nolint:errorlint // just that, of which nothing would be found
 		return e
 	}
 	with := *e

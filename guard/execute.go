@@ -15,12 +15,12 @@ var errUnwound = errors.New("guard: the function panicked or ended its goroutine
 func (r *run) execute(fn func(ctx context.Context) error, began time.Duration) (stopped, err error) {
 	called, returned := false, false
 	defer func() {
-		s, now := r.end()
+		s := r.end()
 		work := err
 		if !returned {
 			work = errUnwound
 		}
-		r.tellEnded(s, work, now)
+		r.tellEnded(s, work)
 		if returned {
 			stopped, err = r.outcome(s, work, called)
 		}
@@ -68,11 +68,12 @@ func (g *Guard) refused(ctx context.Context, deviceID string, err error, took ti
 }
 
 // tellEnded tells the observers of a run that is over.
-func (r *run) tellEnded(s *stop, work error, now time.Duration) {
+func (r *run) tellEnded(s *stop, work error) {
 	d := r.batch.device
 	if d.guard.events == nil {
 		return
 	}
+	now := d.guard.clock.now()
 	ev := Event{
 		Kind: EventFinished, DeviceID: d.id, Decision: *r.allowed.decision, Err: work, Took: now - r.started,
 	}

@@ -37,20 +37,18 @@ func (d *device) begin(r *run, now time.Duration) {
 
 // end lets go of r and returns why it had been told to stop, nil where it had not. It looks at
 // both clocks: work that comes back after its line is denied even if no timer has fired (S6).
-func (r *run) end() (s *stop, now time.Duration) {
-	d := r.batch.device
-	now = d.guard.clock.now()
-	if r.batch.stop.Load() == nil && d.finish(r, now) {
+func (r *run) end() *stop {
+	if r.batch.stop.Load() == nil && r.batch.device.finish(r) {
 		r.cancel(nil)
-		return nil, now
+		return nil
 	}
-	s = r.leave()
-	return s, max(now, s.at)
+	return r.leave()
 }
 
 // finish takes r out of those in flight, and tells whether it could: not where it has been told
 // to stop.
-func (d *device) finish(r *run, now time.Duration) bool {
+func (d *device) finish(r *run) bool {
+	now := d.guard.clock.now()
 	d.lockAt(now)
 	if r.batch.stop.Load() != nil {
 		d.unlock(now)
