@@ -41,7 +41,7 @@ func (g *Guard) reuse(r *run, deviceID string) bool {
 	steady := d.steady()
 	d.begin(r, now)
 	d.demanded(now)
-	d.unlockRun(now, steady)
+	d.unlockRun(now, steady && d.wakeAt <= d.due)
 	return true
 }
 
