@@ -11,7 +11,7 @@ import (
 // BenchmarkFloor is what the others are set against: the standard library's own way of doing the
 // part that nobody can leave out.
 func BenchmarkFloor(b *testing.B) {
-	parent, stop := context.WithCancel(context.Background())
+	parent, stop := context.WithCancel(b.Context())
 	defer stop()
 	both(b, "WithCancelCause", func(int) {
 		ctx, cancel := context.WithCancelCause(parent)
