@@ -23,20 +23,18 @@ func plain(ctx context.Context) bool {
 // link is a caller's context as the child has it as a parent. A child that is cancelled asks its
 // parent once more for what it had asked when it was made; the parent may be of somebody's own
 // type, and what tells runs to stop keeps deadlines and must not call anybody's code (S4). So
-// the link remembers the answer.
+// the link has asked for it, and remembers the answer.
 type link struct {
 	context.Context //nolint:containedctx // the caller's; a link is a context
 
 	done       <-chan struct{}
-	key, found any // what the standard library asks for; written before the link is shared
-	made       bool
+	key, found any // what the standard library finds its own contexts by
 }
 
 func newLink(parent context.Context) *link {
-	l := &link{Context: parent, done: parent.Done()}
-	_ = context.Cause(l) // asks for the same as a child does
-	l.made = true
-	return l
+	p := &probe{Context: parent}
+	_ = context.Cause(p)
+	return &link{Context: parent, done: parent.Done(), key: p.key, found: parent.Value(p.key)}
 }
 
 // Done is context.Context's.
@@ -44,12 +42,25 @@ func (l *link) Done() <-chan struct{} { return l.done }
 
 // Value is context.Context's.
 func (l *link) Value(key any) any {
-	if l.made && key == l.key {
+	if key == l.key {
 		return l.found
 	}
-	found := l.Context.Value(key)
-	if !l.made {
-		l.key, l.found = key, found
-	}
-	return found
+	return l.Context.Value(key)
+}
+
+// probe is a context that has ended, to be asked for its cause: it learns the key by which the
+// standard library looks for one.
+type probe struct {
+	context.Context //nolint:containedctx // a probe is a context
+
+	key any
+}
+
+// Err is context.Context's.
+func (p *probe) Err() error { return context.Canceled }
+
+// Value is context.Context's.
+func (p *probe) Value(key any) any {
+	p.key = key
+	return nil
 }
