@@ -38,7 +38,7 @@ func (g *Guard) reuse(r *run, deviceID string) bool {
 		d.unlock(now)
 		return false
 	}
-	steady := d.steady()
+	steady := d.steady(now)
 	d.begin(r, now)
 	d.demanded(now)
 	d.unlockRun(now, steady && d.wakeAt <= d.due)

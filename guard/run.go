@@ -56,7 +56,7 @@ func (d *device) finish(r *run) bool {
 	}
 	r.batch.remove(r)
 	r.state.Store(finished)
-	d.unlockRun(now, d.steady())
+	d.unlockRun(now, d.steady(now))
 	return true
 }
 

@@ -19,9 +19,10 @@ func (d *device) settle(now time.Duration) {
 		}
 	}
 	// Later than it is woken already is not worth a call: woken early, it finds nothing to do
-	// and says when to come again. So it is when nothing is in flight any more.
+	// and says when to come again. So it is when nothing is in flight any more. But a time of
+	// waking that is past is one that a clock has leapt over, and the timer knows nothing of that.
 	at, watched := d.nextWake(), d.running()
-	if at < d.wakeAt || watched && !d.watched || d.wakeAt == never && d.watched {
+	if at < d.wakeAt || d.wakeAt <= now || watched && !d.watched || d.wakeAt == never && d.watched {
 		d.wakeAt, d.watched = at, watched
 		d.guard.schedule.wake(d, now, at, watched)
 	}
@@ -89,10 +90,10 @@ func (d *device) awaitTold() {
 }
 
 // steady tells whether a run more or less changes nothing that there is to settle: the device is
-// in demand, so that it is watched and asked about whether runs are in flight or not, nobody asks
-// on their behalf, and nobody waits for their end.
-func (d *device) steady() bool {
-	return d.demand && d.watched && d.flying == nil && d.next == nil && !d.draining
+// in demand, so that it is watched and asked about whether runs are in flight or not, it will be
+// woken, nobody asks on behalf of runs, and nobody waits for their end.
+func (d *device) steady(now time.Duration) bool {
+	return d.demand && d.watched && now < d.wakeAt && d.flying == nil && d.next == nil && !d.draining
 }
 
 // unlockRun is unlock where nothing but a run has come or gone.

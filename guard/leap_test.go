@@ -1,0 +1,74 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// S6: a device may be due to be woken at a time that the clock has leapt over. The timer follows the
+// monotonic clock and knows nothing of that; what is asked about that device after the leap still has
+// its timeout, and what is allowed its line.
+func TestS6_ALeapHoldsNobodyUpOnTheSameDevice(t *testing.T) {
+	t.Run("a Keep waits, and a Validate comes after the leap", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g, wall, a := newSteppedGuard(t)
+			a.set(func(context.Context) (Decision, error) {
+				return Decision{Code: CodeDeviceRevoked, RetryAfter: time.Hour}, nil
+			})
+			go func() { _ = g.Keep(t.Context(), "d", func(context.Context) error { return nil }) }()
+			time.Sleep(time.Minute)
+			wall.step(5 * time.Hour)
+			a.set(silent)
+			began := time.Now()
+			_, err := g.Validate(t.Context(), "d")
+			if took := time.Since(began); !errors.Is(err, ErrUnavailable) || took > 6*time.Second {
+				t.Errorf("Validate: %v after %v, want at most two timeouts", err, took)
+			}
+		})
+	})
+	t.Run("a run is watched, and one comes after the leap whose ALLOW expires at once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g, wall, a := newSteppedGuard(t)
+			startClockRun(t, g)
+			wall.step(11 * time.Second) // past the watch's turn, not past the line
+			a.set(func(context.Context) (Decision, error) {
+				now := time.Unix(0, wall.nanos(time.Now()))
+				return Decision{Allowed: true, Code: CodeAllow, ExpiresAt: now.Add(time.Millisecond)}, nil
+			})
+			began := time.Now()
+			r := startClockRun(t, g)
+			_ = r.wait()
+			if late := r.ran.Sub(began); late > time.Millisecond {
+				t.Errorf("the context ended %v after the ALLOW was asked for, which expired after 1ms", late)
+			}
+		})
+	})
+}
+
+// L2: a Keep that waits beside a run in flight takes the watch's turn. Where the clock has leapt over
+// that turn, it must not ask again and again, as fast as the authority answers, until somebody looks
+// at the clocks.
+func TestL2_AKeepDoesNotHammerTheAuthorityAfterALeap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, wall, a := newSteppedGuard(t)
+		startClockRun(t, g)
+		asked := a.count()
+		a.set(func(context.Context) (Decision, error) {
+			time.Sleep(time.Millisecond)
+			return Decision{Code: CodeSystemUnavailable}, nil
+		})
+		time.Sleep(time.Millisecond)
+		wall.step(11 * time.Second) // over the watch's turn, not over the line
+		go func() { _ = g.Keep(t.Context(), "d", func(context.Context) error { return nil }) }()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := a.count() - asked; n > 3 {
+			t.Errorf("%d requests in the second after the leap", n)
+		}
+		_ = g.Close()
+		time.Sleep(time.Second)
+	})
+}

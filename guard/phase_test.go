@@ -1,0 +1,35 @@
+package guard_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/execguard/execguard/guard"
+)
+
+// L2: a start that could not ask does not move the watch. Where the watch's turn came while the
+// start's question was in flight, its own question is the next already, and no other is planned.
+func TestL2_AStartThatCouldNotAskDoesNotMoveTheWatch(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			a := newAuthority()
+			g := newGuard(t, a, guard.WithInterval(10*time.Second), guard.WithTimeout(3*time.Second))
+			launch(t.Context(), g, "d")
+			synctest.Wait()
+			a.hang()
+			refused := launch(t.Context(), g, "d")
+			synctest.Wait()
+			a.allow()
+			_ = refused.finish()
+			synctest.Wait()
+			if a.count() < 3 {
+				return // the watch's turn has not come yet
+			}
+			time.Sleep(6999 * time.Millisecond) // an interval after the earliest turn there was
+			if n := a.count(); n != 3 {
+				t.Fatalf("%d requests, want the start's two and one of the watch in its first interval", n)
+			}
+		})
+	}
+}
