@@ -1,6 +1,8 @@
 package guard_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +31,32 @@ func TestL2_AStartThatCouldNotAskDoesNotMoveTheWatch(t *testing.T) {
 			time.Sleep(6999 * time.Millisecond) // an interval after the earliest turn there was
 			if n := a.count(); n != 3 {
 				t.Fatalf("%d requests, want the start's two and one of the watch in its first interval", n)
+			}
+		})
+	}
+}
+
+// L2, with reuse: a run that starts on an older permission, after a question that failed while nothing
+// ran, is asked about within an interval of that permission's request, not of the last. It is not
+// stopped at its line while the authority is well.
+func TestL2_AWatchIsPlannedBeforeTheLineOfAPermissionThatIsReused(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			a := newAuthority()
+			g := newGuard(t, a, guard.WithInterval(10*time.Second), guard.WithTimeout(3*time.Second), guard.WithReuse(10*time.Second))
+			if err := g.Run(t.Context(), "d", func(context.Context) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+			a.fail(errors.New("once"))
+			_, _ = g.Validate(t.Context(), "d")
+			a.allow()
+			r := launch(t.Context(), g, "d")
+			synctest.Wait()
+			asked := a.count()
+			time.Sleep(20 * time.Second)
+			if r.cancelled() {
+				t.Fatalf("stopped at the line, %d requests since its start: %v", a.count()-asked, context.Cause(r.ctx))
 			}
 		})
 	}

@@ -24,11 +24,17 @@ func (d *device) plan(now, after, latest time.Duration) {
 
 // demanded notes that the permission is in demand: it will be renewed ahead of its end (L6).
 func (d *device) demanded(now time.Duration) {
-	if !d.demand {
-		d.demand = true
-		// From the last request, answered or not: a renewal that fails is tried once a period.
-		d.plan(now, d.sent, d.sent+d.fresh())
+	if d.demand {
+		return
 	}
+	d.demand = true
+	// From the last request, answered or not: a renewal that fails is tried once a period. But where
+	// that failed and work is in flight on an older ALLOW, the watch's turn comes first.
+	latest := d.sent + d.fresh()
+	if d.running() {
+		latest = min(latest, d.perm.sent+d.guard.interval)
+	}
+	d.plan(now, d.sent, latest)
 }
 
 // planWatch plans the watch's next question, an interval after the request of the permission
