@@ -226,7 +226,7 @@ func (v *crowdVisit) returned(ctx context.Context, err error) {
 	denial := (*DeniedError)(nil)
 	refused := errors.As(err, &denial)
 	switch {
-	case refused && !v.c.says(denial.Decision.Code, v.calls > 0):
+	case refused && !v.c.says(denial.Decision.Code):
 		v.c.t.Errorf("an authority that never fails: %v", err)
 	case v.calls > 1:
 		v.c.t.Errorf("the function was called %d times", v.calls)
@@ -241,13 +241,8 @@ func (v *crowdVisit) returned(ctx context.Context, err error) {
 	}
 }
 
-// says tells whether a denial can come from this authority. An organisation's that is still being
-// made known may take a permission that is younger than it: then the start is refused without its
-// code, which is as safe.
-func (c *crowd) says(code Code, inFlight bool) bool {
-	return code == CodeDeviceRevoked || code == CodePlanFrozen ||
-		code == CodeSystemUnavailable && !inFlight && c.org.phases.Load() > 0
-}
+// says tells whether a denial can come from this authority.
+func (c *crowd) says(code Code) bool { return code == CodeDeviceRevoked || code == CodePlanFrozen }
 
 // step is one thing that a caller does.
 func (c *crowd) step() {

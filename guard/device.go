@@ -153,7 +153,11 @@ func (d *device) stop(err stopError, now time.Duration) {
 func (d *device) update(now time.Duration) {
 	if wide := d.guard.orgDenial.Load(); wide != nil && wide.seq > d.wideSeq {
 		d.wideSeq = wide.seq
+		asked := d.perm
 		d.stop(wide.about(d.id).inFlight(), now)
+		if asked != nil && asked.seq > wide.seq {
+			d.permit(asked) // it was asked for after the denial had been learnt, and before that was known here (S5)
+		}
 	}
 	if d.perm != nil && now >= d.perm.line {
 		d.expire(now)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // S3: an organisation's denial concerns every device at once. While the contexts of thousands of
@@ -76,4 +77,39 @@ func elsewhere(g *Guard, id, name string, n int) []string {
 		}
 	}
 	return ids
+}
+
+// lateContext has f called when its Err is asked for the last time before the start: after the answer.
+type lateContext struct {
+	context.Context
+
+	n *int
+	f func()
+}
+
+func (c lateContext) Err() error {
+	if *c.n++; *c.n == 3 {
+		c.f()
+	}
+	return c.Context.Err()
+}
+
+// The place of an organisation's denial in the order of things is drawn before it is made known, and
+// somebody's request may be sent between the two. Its ALLOW is younger than the denial, so that by S5
+// it stands; or else, the denial having been learnt only when it was made known, the start is refused
+// with its code. It is refused SYSTEM_UNAVAILABLE, «the ALLOW ran out before the start».
+func TestS5_AnOrganisationsDenialThatIsSlowToBeMadeKnown(t *testing.T) {
+	g, err := New(ValidatorFunc(func(context.Context, string) (Decision, error) {
+		return Decision{Allowed: true, Code: CodeAllow}, nil
+	}), WithInterval(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	n := &denial{seq: g.seq.Add(1), err: &DeniedError{DeviceID: "a", Decision: Decision{Code: CodePlanFrozen}}} // device.deny, first half
+	calls := 0
+	err = g.Run(lateContext{t.Context(), &calls, func() { g.learnWide(n) }}, "b", func(context.Context) error { return nil }) // second half
+	if denied := (*DeniedError)(nil); err != nil && (!errors.As(err, &denied) || denied.Decision.Code != CodePlanFrozen) {
+		t.Errorf("Run: %v (Err was asked %d times)", err, calls)
+	}
 }
