@@ -526,3 +526,22 @@ func TestB1_AnAllowThatWasDecidedBeforeTheRevocation(t *testing.T) {
 		}
 	})
 }
+
+// B1: a run's first question comes within an interval of the request of the ALLOW that it started
+// on; where the answer took that long or longer, at once.
+func TestB1_AnAllowThatTookAnIntervalIsFollowedByAQuestionAtOnce(t *testing.T) {
+	for _, latency := range []time.Duration{3*time.Second - 1, 3 * time.Second, 3*time.Second + 1, 4 * time.Second} {
+		bubble(t, latency.String(), func(t *testing.T) {
+			a := newAuthority()
+			a.set(after(latency, allows))
+			g := newGuard(t, a, guard.WithInterval(3*time.Second), guard.WithTimeout(5*time.Second))
+			r := launch(t.Context(), g, "d")
+			time.Sleep(latency + 1)
+			synctest.Wait()
+			wantRunning(t, r, "the device is allowed")
+			if n := a.count(); n != 2 {
+				t.Errorf("%d questions when the ALLOW was %v old", n, latency+1)
+			}
+		})
+	}
+}

@@ -233,6 +233,44 @@ func TestS6_TheTickerCostsOneLookASecondAndOnlyWhileRunsAreInFlight(t *testing.T
 	})
 }
 
+// Neither a permission that is held for reuse, nor a Keep that waits for its turn, nor a function that
+// goes on after it was told to stop is looked after every second: no run is in flight that has a line.
+func TestS6_NoTickerWhereNothingIsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, wall, a := newSteppedGuard(t, WithInterval(time.Hour), WithReuse(time.Hour))
+		nothing, over := func(context.Context) error { return nil }, make(chan struct{})
+		defer close(over)
+		go func() {
+			_ = g.Run(t.Context(), "overstays", func(context.Context) error {
+				<-over
+				return nil
+			})
+		}()
+		synctest.Wait()
+		a.set(silent)
+		time.Sleep(g.StopBound())
+		a.set(nil)
+		if d, err := g.Validate(t.Context(), "held"); !d.Allowed || err != nil {
+			t.Fatal(d, err)
+		}
+		a.set(func(context.Context) (Decision, error) {
+			return Decision{Code: CodeDeviceRevoked, RetryAfter: 2 * time.Hour}, nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = g.Keep(ctx, "waits", nothing) }()
+		synctest.Wait()
+		if h := holds(g); h.devices != 3 || h.entries != 2 || h.watched != 0 {
+			t.Fatalf("the guard holds %+v, want three devices, two of them in its schedule", h)
+		}
+		before := wall.looks.Load()
+		time.Sleep(50 * time.Minute)
+		if n := wall.looks.Load() - before; n > 10 {
+			t.Errorf("%d looks at the clock while nothing was in flight", n)
+		}
+	})
+}
+
 func TestS6_AStepThatLeavesSomePermissionStopsNothing(t *testing.T) {
 	for range 30 {
 		synctest.Test(t, func(t *testing.T) {
@@ -791,4 +829,47 @@ func TestS6_TheClockDoesNotGoBackHoweverManyLook(t *testing.T) {
 	if total := c.now(); total < ahead || total > ahead+2*time.Since(began)+time.Second {
 		t.Errorf("the clock went on by %v, want %v", total, ahead)
 	}
+}
+
+// S6, S10: what a request was sent at is read from both clocks; a leap that nobody has noticed
+// before is in it, and so it shortens the permission whose request was sent then, and one that ends
+// by the wall clock too.
+func TestS6_ARequestIsSentAtATimeOfBothClocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, leap := range []time.Duration{0, step, -step, time.Hour, -time.Hour} {
+			c, wall := newClock(), &wallClock{}
+			c.wall = wall.nanos
+			time.Sleep(time.Second)
+			wall.step(leap)
+			r, want := c.read(), time.Second+max(leap, 0)
+			if r.elapsed != want || c.now() != want || !r.at.Equal(time.Now()) {
+				t.Errorf("a leap of %v: %v have passed, and now %v, want %v", leap, r.elapsed, c.now(), want)
+			}
+			if left := r.until(time.Now().Add(time.Minute + leap)); left != time.Minute {
+				t.Errorf("a leap of %v: a minute on the wall clock is %v", leap, left)
+			}
+		}
+	})
+}
+
+// A look at two clocks that agree takes no lock, because it sets nothing anew: runs on every
+// processor look at once, and only a leap has them wait for each other.
+func TestS6_OnlyALeapSetsTheClockAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, wall := newClock(), &wallClock{}
+		c.wall = wall.nanos
+		made := c.base.Load()
+		for range 10 {
+			time.Sleep(time.Hour)
+			c.now()
+			c.read()
+		}
+		if c.base.Load() != made {
+			t.Error("the clock was set anew though both clocks agree")
+		}
+		wall.step(2 * step)
+		if got, want := c.now(), 10*time.Hour+2*step; got != want || c.base.Load() == made {
+			t.Errorf("after a leap it is %v, want %v; set anew: %v", got, want, c.base.Load() != made)
+		}
+	})
 }

@@ -155,6 +155,7 @@ func TestEvents_OfARunThatIsRefused(t *testing.T) {
 				a := newAuthority()
 				a.set(tc.set)
 				g, d := observed(t, a)
+				time.Sleep(time.Minute) // the guard is older than the run
 				err := g.Run(t.Context(), tc.device, func(context.Context) error { return nil })
 				e := d.one(t, guard.EventRefused)
 				if e.DeviceID != tc.device || e.Decision.Code != tc.code || e.Decision.RequestID != tc.id || e.Decision.Allowed ||
@@ -468,6 +469,26 @@ func TestEvents_ValidatedIsToldOfEachQuestion(t *testing.T) {
 	}
 }
 
+// «Took is how long the call to the authority took for validated»: of a call that was given up, the
+// timeout, however old the guard is; and the Reason says so.
+func TestEvents_ValidatedIsToldOfACallThatWasGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		a.hang()
+		g, d := observed(t, a, guard.WithTimeout(3*time.Second))
+		time.Sleep(time.Hour)
+		err := g.Run(t.Context(), "d", nothing)
+		denied := wantDenied(t, err, "d", guard.CodeSystemUnavailable, false)
+		synctest.Wait()
+		if e := d.one(t, guard.EventValidated); e.Took != 3*time.Second || e.Decision.Reason != denied.Decision.Reason {
+			t.Errorf("validated: %+v", e.Event)
+		}
+		if want := "no answer within 3s"; denied.Decision.Reason != want {
+			t.Errorf("the Reason is %q, want %q", denied.Decision.Reason, want)
+		}
+	})
+}
+
 func TestEvents_EachTryIsAQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority()
@@ -530,6 +551,7 @@ func TestEvents_OverranIsToldOnceARunATimeoutAfterItWasToldToStop(t *testing.T) 
 			synctest.Test(t, func(t *testing.T) {
 				a := newAuthority()
 				g, d := observed(t, a)
+				time.Sleep(time.Minute) // the guard is older than its runs
 				began := time.Now()
 				stops := map[string]time.Time{}
 				overstays := []time.Duration{0, 2900 * time.Millisecond, 3100 * time.Millisecond, 10 * time.Second, time.Hour}

@@ -336,3 +336,36 @@ func TestL3_WhoIsAnsweredWhileHeGivesUpIsCountedOnce(t *testing.T) {
 		t.Errorf("%d callers, %d starts, %d waiters", q.callers, q.starts, len(q.waiters))
 	}
 }
+
+// L4: what there was to hold for a crowd of runs does not stay when they are over, though the
+// device stays, in demand.
+func TestL4_ACrowdOfRunsLeavesNoMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, err := New(ValidatorFunc(func(context.Context, string) (Decision, error) {
+			return Decision{Allowed: true, Code: CodeAllow}, nil
+		}), WithReuse(10*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		over := make(chan struct{})
+		for range 3000 {
+			go func() {
+				_ = g.Run(t.Context(), "d", func(context.Context) error {
+					<-over
+					return nil
+				})
+			}()
+		}
+		synctest.Wait()
+		d := g.registry.one("d")[0]
+		if n := len(d.live.runs); n != 3000 {
+			t.Fatalf("%d runs are in flight", n)
+		}
+		close(over)
+		synctest.Wait()
+		if n := cap(d.live.runs); n > 1024 || d.gone || d.running() {
+			t.Errorf("there is room for %d runs when none is in flight; forgotten: %v", n, d.gone)
+		}
+	})
+}

@@ -353,13 +353,13 @@ func TestKeep_ManyThatWaitForOneDeviceShareTheQuestion(t *testing.T) {
 	})
 }
 
-// The Keep was refused and waits for its turn, an hour away, when another's question, sent since,
+// The Keep was refused and waits for its turn, hours away, when another's question, sent since,
 // finds the device allowed.
 func TestKeep_StartsOnAnAllowThatAnotherHasAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAuthority()
 		a.set(after(2*time.Second, denies(guard.CodeDeviceRevoked)))
-		g := newGuard(t, a, guard.WithInterval(time.Hour))
+		g := newGuard(t, a, guard.WithInterval(24*time.Hour))
 		k := keep(t.Context(), g, "d")
 		time.Sleep(time.Second)
 		a.set(after(2*time.Second, allows))
@@ -370,6 +370,30 @@ func TestKeep_StartsOnAnAllowThatAnotherHasAskedFor(t *testing.T) {
 		synctest.Wait()
 		if k.calls() != 1 || a.count() != 2 {
 			t.Errorf("%d calls, %d requests", k.calls(), a.count())
+		}
+	})
+}
+
+// S1, as it is read: a Keep that waits starts on an ALLOW only if that was asked for after the Keep
+// was refused. The permission of a run in flight, which goes on when a start could not ask, is older.
+func TestKeep_DoesNotStartOnWhatWasAllowedBeforeItWasRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		g := newGuard(t, a, guard.WithInterval(time.Hour))
+		r := launch(t.Context(), g, "d")
+		synctest.Wait()
+		a.fail(errors.New("down"))
+		k := keep(t.Context(), g, "d")
+		synctest.Wait()
+		wantRunning(t, r, "a start that could not ask is refused alone")
+		if k.calls() != 0 || a.count("d") != 2 {
+			t.Errorf("the Keep was refused, and has called its function %d times; %d requests", k.calls(), a.count("d"))
+		}
+		a.allow()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if k.calls() != 1 {
+			t.Errorf("%d calls since the device was allowed anew", k.calls())
 		}
 	})
 }

@@ -610,6 +610,32 @@ func TestReturns_WhatStoodInTheWayIsInside(t *testing.T) {
 
 // A run in a run of the same guard: the outer one's denial ends both. The inner's Run gives what
 // its function returned, the outer's the denial.
+// «errors.Is and errors.As also find the function's error»: who walks over what is inside, to print
+// it, finds the words of both: of what stood in the way of asking, and of the function.
+func TestReturns_WhatIsInsideHasItsOwnWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		g := newGuard(t, a)
+		own := fmt.Errorf("saving: %w", context.Canceled)
+		err := g.Run(t.Context(), "d", func(ctx context.Context) error {
+			a.fail(errDown)
+			<-ctx.Done()
+			return own
+		})
+		inside, ok := err.(interface{ Unwrap() []error })
+		if !ok {
+			t.Fatalf("%v (%T) does not tell what is inside", err, err)
+		}
+		var words []string
+		for _, e := range inside.Unwrap() {
+			words = append(words, e.Error())
+		}
+		if want := []string{errDown.Error(), own.Error()}; !slices.Equal(words, want) {
+			t.Errorf("inside are %q, want %q", words, want)
+		}
+	})
+}
+
 func TestReturns_NestedRunsOfOneGuard(t *testing.T) {
 	for _, inside := range []string{"in", "out"} { // of another device, and of the same
 		bubble(t, inside, func(t *testing.T) {

@@ -94,6 +94,32 @@ func TestL5_RenewalsDoNotQueueUpBehindAnOutage(t *testing.T) {
 	})
 }
 
+// L4, L6: a renewal that finds no slot waits for one as long as a start does, an interval. Here it
+// gets one just after maxAge is over.
+func TestL6_ARenewalWaitsAnIntervalForASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const devices = 20
+		a := newAuthority()
+		g := newGuard(t, a, guard.WithReuse(10*time.Second), guard.WithInterval(10*time.Second), guard.WithMaxRequests(1))
+		for range 2 { // the second time it is reused, and so in demand
+			for i := range devices {
+				if err := g.Run(t.Context(), device(i), nothing); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		release := a.stick(t, allows, "slow")
+		go func() { _ = g.Run(t.Context(), "slow", nothing) }() // has the only slot
+		time.Sleep(11 * time.Second)
+		before := a.count()
+		release()
+		synctest.Wait()
+		if n := a.count() - before; n < devices/2 || n > devices {
+			t.Errorf("%d of %d renewals were asked for when there was a slot", n, devices)
+		}
+	})
+}
+
 // A start that waits for a slot gives up, and the Keep that shared its question is left. It must
 // not be asked for against RetryAfter because of the place in the queue.
 func TestKeep_HeedsRetryAfterWhereAStartHadQueued(t *testing.T) {

@@ -178,3 +178,48 @@ func TestL6_ARenewalThatFailsIsNobodysDenial(t *testing.T) {
 		})
 	}
 }
+
+// L3: a question that nobody wants any more is cancelled. Here it was the watch's, and the last run
+// has ended while it was in flight; that the device has been in demand meanwhile does not keep it.
+func TestL3_TheWatchsQuestionIsCancelledWithTheLastRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		g := newGuard(t, a, guard.WithInterval(10*time.Second), guard.WithReuse(10*time.Second))
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		r := launch(ctx, g, "d")
+		synctest.Wait()
+		a.hang()
+		for a.count() == 1 {
+			time.Sleep(100 * time.Millisecond) // the watch's first question comes within an interval
+		}
+		if err := g.Run(t.Context(), "d", nothing); err != nil {
+			t.Fatalf("a permission that may be reused: %v", err)
+		}
+		cancel()
+		_ = r.finish()
+		synctest.Wait()
+		if q := a.last(t); q.returned.IsZero() || !q.returned.Equal(time.Now()) || a.count() != 2 {
+			t.Errorf("%d questions; the watch's returned at %v, now it is %v", a.count(), q.returned, time.Now())
+		}
+	})
+}
+
+// L6, L2: a device in demand is asked about ahead of time, by as much as the answer takes, but never
+// more than twice within maxAge, however slow the authority is.
+func TestL6_ASlowAuthorityIsAskedNoMoreThanTwiceAMaxAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthority()
+		g := newGuard(t, a, guard.WithReuse(16*time.Second), guard.WithInterval(16*time.Second), guard.WithTimeout(10*time.Second))
+		a.set(after(5*time.Second, allows))
+		startsOn(t, g, "d")
+		for end := time.Now().Add(160 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			if err := g.Run(t.Context(), "d", nothing); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := a.count(); n < 10 || n > 22 {
+			t.Errorf("asked %d times in ten times maxAge, want about 20", n)
+		}
+	})
+}
