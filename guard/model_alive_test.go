@@ -41,14 +41,14 @@ func (j *modelJudge) watched(x *modelRun) {
 		switch gap := max(j.interval, j.timeout) + j.slop(); {
 		case c.sent.at > to:
 		case c.sent.at > from && c.sent.at-last > gap:
-			j.say("L2, a watched device", "asked about at %v and not before %v: %v", last, c.sent.at, x)
+			j.sayf("L2, a watched device", "asked about at %v and not before %v: %v", last, c.sent.at, x)
 			fallthrough
 		default:
 			last = c.sent.at
 		}
 	}
 	if gap := max(j.interval, j.timeout) + j.slop(); to-last > gap {
-		j.say("L2, a watched device", "not asked about after %v: %v", last, x)
+		j.sayf("L2, a watched device", "not asked about after %v: %v", last, x)
 	}
 }
 
@@ -60,7 +60,7 @@ func (j *modelJudge) stoppedUnasked(x *modelRun) {
 		len(j.jumps) != 0 || j.crowded(c.sent.at, x.ended.at) || j.flying(x.device, x.started.at, x.ended.at) {
 		return
 	}
-	j.say("L2, a watched device", "stopped at its line, and the authority was not asked: %v", x)
+	j.sayf("L2, a watched device", "stopped at its line, and the authority was not asked: %v", x)
 }
 
 // heeded looks for the question that a hint asks for where something runs (B3).
@@ -77,7 +77,7 @@ func (j *modelJudge) heeded(h *modelHint) {
 			continue
 		}
 		if !slices.ContainsFunc(j.of[x.device], func(c *modelCall) bool { return c.sent.n > h.begun.n && c.sent.at <= by }) {
-			j.say("B3", "a hint at %v was not heeded by %v: %v", from, by, x)
+			j.sayf("B3", "a hint at %v was not heeded by %v: %v", from, by, x)
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (j *modelJudge) restarted(k *modelCaller) {
 		}
 		by := from + 2*(j.timeout+j.budget) + j.interval + j.slop()
 		if j.allowsUntil(i, k.device, by) && j.patient(k, t.at, from, by) && !j.startsBetween(k, from, by) {
-			j.say("Keep", "the device is allowed since %v, and it did not start by %v: %v", t.at, by, k)
+			j.sayf("Keep", "the device is allowed since %v, and it did not start by %v: %v", t.at, by, k)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func (j *modelJudge) reused(k *modelCaller) {
 		return
 	}
 	if _, most := j.age(latest.sent, k.called); most < j.maxAge {
-		j.say("reuse", "%v was there, and it waited: %v", latest, k)
+		j.sayf("reuse", "%v was there, and it waited: %v", latest, k)
 	}
 }
 

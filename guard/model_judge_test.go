@@ -102,7 +102,7 @@ func (j *modelJudge) findBusy() {
 	}
 }
 
-func (j *modelJudge) say(sentence, format string, args ...any) {
+func (j *modelJudge) sayf(sentence, format string, args ...any) {
 	j.said = append(j.said, sentence+": "+fmt.Sprintf(format, args...))
 }
 

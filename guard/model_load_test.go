@@ -45,7 +45,7 @@ func (j *modelJudge) watchedAt(device string, at time.Duration) bool {
 // load holds one request to L1, L2 and L4.
 func (j *modelJudge) load(c *modelCall) {
 	if n := j.inFlight(c); n > j.requests {
-		j.say("L4", "%d requests in flight: %v", n, c)
+		j.sayf("L4", "%d requests in flight: %v", n, c)
 	}
 	hung := 0
 	for _, o := range j.of[c.device] {
@@ -54,19 +54,19 @@ func (j *modelJudge) load(c *modelCall) {
 		case o.ended.came() && o.ended.at <= c.sent.at:
 			hung++
 		default:
-			j.say("L1", "%v and %v are in flight", o, c)
+			j.sayf("L1", "%v and %v are in flight", o, c)
 		}
 	}
 	if hung > 1 {
-		j.say("L4", "%d calls have not returned that were given up: %v", hung, c)
+		j.sayf("L4", "%d calls have not returned that were given up: %v", hung, c)
 	}
 	if c.device == modelDevice(blankDevice) {
-		j.say("S2", "a blank id: %v", c)
+		j.sayf("S2", "a blank id: %v", c)
 	}
 	if j.closing.came() && slices.ContainsFunc(j.ends, func(e *modelEnd) bool {
 		return e.do == doClose && e.begun.at < c.sent.at
 	}) {
-		j.say("S7", "asked after Close: %v", c)
+		j.sayf("S7", "asked after Close: %v", c)
 	}
 }
 
@@ -84,7 +84,7 @@ func (j *modelJudge) unasked() {
 				continue
 			}
 			if why := j.tooSoon(device, c, own); why != "" {
-				j.say("L2", "%s: %v", why, c)
+				j.sayf("L2", "%s: %v", why, c)
 			}
 			j.heeds(c)
 			own = c
@@ -222,7 +222,7 @@ func (j *modelJudge) heeds(c *modelCall) {
 			return a.verdict() == modelAllow && a.answered() && a.returned.n > o.returned.n && a.returned.n < c.sent.n
 		})
 		if !forgiven && j.held(c.device, o.sent.at, c.sent.at) {
-			j.say("R3", "asked for a Keep before %v, of %v: %v", floor, o, c)
+			j.sayf("R3", "asked for a Keep before %v, of %v: %v", floor, o, c)
 		}
 	}
 }
@@ -234,16 +234,16 @@ func (j *modelJudge) waiting(k *modelCaller) {
 		return
 	}
 	if k.cancelled.came() && served.n > k.cancelled.n && served.at > k.cancelled.at {
-		j.say("table, the caller's context ended", "at %v, served %v: %v", k.cancelled.at, served.at, k)
+		j.sayf("table, the caller's context ended", "at %v, served %v: %v", k.cancelled.at, served.at, k)
 	}
 	if j.closing.came() && served.at > max(j.closing.at, k.called.at) {
-		j.say("S7", "closing began %v, served %v: %v", j.closing.at, served.at, k)
+		j.sayf("S7", "closing began %v, served %v: %v", j.closing.at, served.at, k)
 	}
 	if k.do == doKeep {
 		return
 	}
 	if most := 2*j.timeout + j.budget + j.interval + j.slop(); served.at-k.called.at > most {
-		j.say("L1", "served %v, after %v: %v", served.at, served.at-k.called.at, k)
+		j.sayf("L1", "served %v, after %v: %v", served.at, served.at-k.called.at, k)
 	}
 	c := j.next(k)
 	if c == nil || !c.outcome().came() || c.unwanted() {
@@ -255,7 +255,7 @@ func (j *modelJudge) waiting(k *modelCaller) {
 		by += j.budget + j.slop()
 	}
 	if served.at > by {
-		j.say("R1, R2", "served %v, though the question was answered %v: %v, %v", served.at, c.outcome().at, k, c)
+		j.sayf("R1, R2", "served %v, though the question was answered %v: %v, %v", served.at, c.outcome().at, k, c)
 	}
 	if failed && served.at > c.outcome().at {
 		j.pauses(k, c)
@@ -288,7 +288,7 @@ func (j *modelJudge) pauses(k *modelCaller, c *modelCall) {
 			continue
 		}
 		if early := c.outcome().at + pause - j.slop(); again.sent.at < early && !j.jumped(c.outcome(), again.sent) {
-			j.say("R3", "tried again %v, before %v: %v after %v", again.sent.at, early, again, c)
+			j.sayf("R3", "tried again %v, before %v: %v after %v", again.sent.at, early, again, c)
 		}
 		return
 	}
@@ -300,7 +300,7 @@ func (j *modelJudge) givenUp(c *modelCall) {
 	if c.unwanted() && !j.busyEnd(c.ended.at) {
 		for _, k := range j.wanted[c.device] {
 			if k.do != doKeep && k.called.at < c.sent.at && k.served().at > c.ended.at && j.next(k) == c {
-				j.say("L3", "%v was given up, but wanted by %v", c, k)
+				j.sayf("L3", "%v was given up, but wanted by %v", c, k)
 			}
 		}
 	}
@@ -313,7 +313,7 @@ func (j *modelJudge) givenUp(c *modelCall) {
 			continue
 		}
 		if !j.wantedAfter(c.device, left) {
-			j.say("L3", "%v is in flight after %v, and nobody wants it", c, left)
+			j.sayf("L3", "%v is in flight after %v, and nobody wants it", c, left)
 		}
 	}
 }

@@ -12,14 +12,14 @@ import (
 func (j *modelJudge) outcome(k *modelCaller) {
 	switch {
 	case !k.returned.came():
-		j.say("table", "never returned: %v", k)
+		j.sayf("table", "never returned: %v", k)
 	case k.do == doValidate:
 		j.validated(k)
 	case len(k.runs) == 0:
 		j.notStarted(k, k.err)
 	default:
 		if k.do == doRun && len(k.runs) > 1 {
-			j.say("table, called once", "%d times: %v", len(k.runs), k)
+			j.sayf("table, called once", "%d times: %v", len(k.runs), k)
 		}
 		j.again(k)
 		j.over(k, k.runs[len(k.runs)-1])
@@ -31,26 +31,26 @@ func (j *modelJudge) notStarted(k *modelCaller, err error) {
 	denied := (*guard.DeniedError)(nil)
 	switch {
 	case err == nil:
-		j.say("table", "neither called nor refused: %v", k)
+		j.sayf("table", "neither called nor refused: %v", k)
 	case j.isCause(k, err):
 	case errors.Is(err, guard.ErrClosed):
 		if !j.closing.came() || j.closing.n > k.returned.n {
-			j.say("S7", "closed before Close: %v", k)
+			j.sayf("S7", "closed before Close: %v", k)
 		}
 	case !errors.As(err, &denied):
-		j.say("table", "no reason that the record knows: %v", k)
+		j.sayf("table", "no reason that the record knows: %v", k)
 	case k.device == modelDevice(blankDevice):
 		if denied.Decision.Code != guard.CodeInvalidDeviceID {
-			j.say("S2", "a blank id: %v", k)
+			j.sayf("S2", "a blank id: %v", k)
 		}
 	case k.do == doKeep && denied.Decision.Code != guard.CodeInvalidDeviceID:
-		j.say("Keep", "it does not wait: %v", k)
+		j.sayf("Keep", "it does not wait: %v", k)
 	default:
 		if denied.InFlight || errors.Is(err, context.Canceled) {
-			j.say("table, denied before the start", "InFlight or Canceled: %v", k)
+			j.sayf("table, denied before the start", "InFlight or Canceled: %v", k)
 		}
 		if why := j.unfounded(denied, k.device, k.called, k.returned, nil); why != "" {
-			j.say("a start is refused for a reason", "%s: %v", why, k)
+			j.sayf("a start is refused for a reason", "%s: %v", why, k)
 		}
 	}
 }
@@ -75,22 +75,22 @@ func (j *modelJudge) validated(k *modelCaller) {
 		c := j.byID[d.RequestID]
 		if k.err != nil || d.Code != guard.CodeAllow || c == nil || c.verdict() != modelAllow || c.device != k.device ||
 			!c.answered() || c.sent.n < k.called.n || c.returned.n > k.returned.n {
-			j.say("S1", "Validate allowed on %v: %v, %+v", c, k, d)
+			j.sayf("S1", "Validate allowed on %v: %v, %+v", c, k, d)
 		}
 		return
 	case k.device == modelDevice(blankDevice) && k.err == nil:
 		if d.Code != guard.CodeInvalidDeviceID {
-			j.say("S2", "a blank id: %+v", d)
+			j.sayf("S2", "a blank id: %+v", d)
 		}
 	case k.err == nil:
 		if why := j.unsaid(d, k.device, k.called, k.returned); why != "" {
-			j.say("Validate is refused for a reason", "%s: %v, %+v", why, k, d)
+			j.sayf("Validate is refused for a reason", "%s: %v, %+v", why, k, d)
 		}
 	default:
 		j.notStarted(k, k.err)
 	}
 	if errors.As(k.err, &denied) != (k.err != nil && d.RequestID != "") && errors.As(k.err, &denied) && denied.Decision != d {
-		j.say("Validate", "%+v beside %v", d, k.err)
+		j.sayf("Validate", "%+v beside %v", d, k.err)
 	}
 }
 
@@ -102,11 +102,11 @@ func (j *modelJudge) again(k *modelCaller) {
 		}
 		switch stopped := j.ownDenial(x, x.left); {
 		case !x.returned.came() || x.returned.n > k.runs[i+1].started.n:
-			j.say("Keep", "called while the last call has not returned: %v", k)
+			j.sayf("Keep", "called while the last call has not returned: %v", k)
 		case stopped != nil && stopped.Decision.Code == guard.CodeInvalidDeviceID:
-			j.say("Keep", "it goes on after INVALID_DEVICE_ID: %v", x)
+			j.sayf("Keep", "it goes on after INVALID_DEVICE_ID: %v", x)
 		case stopped == nil && !j.mayBeDenied(x):
-			j.say("Keep", "called again, though its function was not denied: %v", x)
+			j.sayf("Keep", "called again, though its function was not denied: %v", x)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func (j *modelJudge) mayBeDenied(x *modelRun) bool {
 // over holds what came of a run to the table.
 func (j *modelJudge) over(k *modelCaller, x *modelRun) {
 	if x.after == nil || !errors.Is(x.checked, guard.ErrDenied) && !errors.Is(x.checked, guard.ErrClosed) {
-		j.say("a run that is over", "context %v, Checkpoint %v: %v", x.after, x.checked, x)
+		j.sayf("a run that is over", "context %v, Checkpoint %v: %v", x.after, x.checked, x)
 	}
 	unwound := k.panicked != nil || k.exited
 	denied := (*guard.DeniedError)(nil)
@@ -130,17 +130,17 @@ func (j *modelJudge) over(k *modelCaller, x *modelRun) {
 	waited := k.do == doKeep && j.mayBeDenied(x)
 	switch {
 	case unwound != j.unwinds(x) || k.panicked != nil && k.panicked != any(x):
-		j.say("table, unwinding", "panicked %v, exited %v: %v", k.panicked, k.exited, x)
+		j.sayf("table, unwinding", "panicked %v, exited %v: %v", k.panicked, k.exited, x)
 	case unwound:
 	case waited && (k.returned.at != x.returned.at || refused || j.isCause(k, k.err) || errors.Is(k.err, guard.ErrClosed)):
 		j.notStarted(k, k.err)
 	case k.returned.at != x.returned.at:
-		j.say("table", "it returned later than its function: %v", x)
+		j.sayf("table", "it returned later than its function: %v", x)
 	case modelSame(k.err, x.own):
 		j.unchanged(x)
 	case errors.Is(k.err, guard.ErrClosed):
 		if !j.closing.came() || j.closing.n > k.returned.n {
-			j.say("S7", "closed before Close: %v", x)
+			j.sayf("S7", "closed before Close: %v", x)
 		}
 		j.kept(k, x)
 	default:
@@ -161,17 +161,17 @@ func (j *modelJudge) unwinds(x *modelRun) bool {
 func (j *modelJudge) unchanged(x *modelRun) {
 	for _, due := range j.dues(x) {
 		if due.ours && due.at < x.returned.at {
-			j.say("table, cut short", "%s %s at %v, but it returned its function's own error: %v", due.why, due.of, due.at, x)
+			j.sayf("table, cut short", "%s %s at %v, but it returned its function's own error: %v", due.why, due.of, due.at, x)
 			return
 		}
 	}
 	if c := j.byID[x.decision.RequestID]; c != nil && !slices.ContainsFunc(j.allows(x.device), func(a *modelCall) bool {
 		return a.returned.n >= c.returned.n && a.returned.at <= x.returned.at && !j.dead(a, x.returned)
 	}) {
-		j.say("S6", "returned its own error after its line: %v", x)
+		j.sayf("S6", "returned its own error after its line: %v", x)
 	}
 	if denied := j.ownDenial(x, x.left); denied != nil && !j.inherited(x, x.left) {
-		j.say("table, denied while it ran", "returned its function's own error: %v", x)
+		j.sayf("table, denied while it ran", "returned its function's own error: %v", x)
 	}
 }
 
@@ -179,20 +179,20 @@ func (j *modelJudge) unchanged(x *modelRun) {
 func (j *modelJudge) stopped(k *modelCaller, x *modelRun) {
 	denied := (*guard.DeniedError)(nil)
 	if !errors.As(k.err, &denied) {
-		j.say("table", "neither its own error nor a denial: %v", x)
+		j.sayf("table", "neither its own error nor a denial: %v", x)
 		return
 	}
 	if k.do == doKeep && denied.Decision.Code != guard.CodeInvalidDeviceID {
-		j.say("Keep", "it does not wait: %v", x)
+		j.sayf("Keep", "it does not wait: %v", x)
 	}
 	if !denied.InFlight || errors.Is(k.err, context.Canceled) {
-		j.say("table, denied while it ran", "not InFlight, or Canceled: %v", x)
+		j.sayf("table, denied while it ran", "not InFlight, or Canceled: %v", x)
 	}
 	if why := j.unfounded(denied, x.device, x.started, x.returned, x); why != "" {
-		j.say("a run is denied for a reason", "%s: %v", why, x)
+		j.sayf("a run is denied for a reason", "%s: %v", why, x)
 	}
 	if first := j.ownDenial(x, x.left); first != nil && !j.inherited(x, x.left) && first.Decision != denied.Decision {
-		j.say("table, denied while it ran", "the cause was another denial, %v: %v", first, x)
+		j.sayf("table, denied while it ran", "the cause was another denial, %v: %v", first, x)
 	}
 	j.kept(k, x)
 }
@@ -201,10 +201,10 @@ func (j *modelJudge) stopped(k *modelCaller, x *modelRun) {
 func (j *modelJudge) kept(k *modelCaller, x *modelRun) {
 	own := (*modelOwnError)(nil)
 	if work := x.own; errors.As(work, &own) && !errors.Is(k.err, work) {
-		j.say("table, the function's error", "it is lost: %v", x)
+		j.sayf("table, the function's error", "it is lost: %v", x)
 	}
 	if errors.Is(k.err, context.Canceled) {
-		j.say("table, the function's error", "it matches Canceled: %v", x)
+		j.sayf("table, the function's error", "it matches Canceled: %v", x)
 	}
 }
 
@@ -218,10 +218,10 @@ func (j *modelJudge) checkpoints(x *modelRun) {
 			continue
 		}
 		if !errors.Is(p.checked, guard.ErrDenied) && !errors.Is(p.checked, guard.ErrClosed) {
-			j.say("Checkpoint", "%v: %v", p.checked, x)
+			j.sayf("Checkpoint", "%v: %v", p.checked, x)
 		}
 		if !j.final(x) {
-			j.say("Checkpoint, a no is final", "%v at %v: %v", p.checked, p.at, x)
+			j.sayf("Checkpoint, a no is final", "%v at %v: %v", p.checked, p.at, x)
 		}
 	}
 }
@@ -230,7 +230,7 @@ func (j *modelJudge) checkpoints(x *modelRun) {
 func (j *modelJudge) passed(y *modelRun, p modelPoll) {
 	for _, due := range j.dues(y) {
 		if due.ours && due.at < p.at {
-			j.say("Checkpoint", "nil at %v, but %s %s at %v: %v", p.at, due.why, due.of, due.at, y)
+			j.sayf("Checkpoint", "nil at %v, but %s %s at %v: %v", p.at, due.why, due.of, due.at, y)
 			return
 		}
 	}
@@ -243,7 +243,7 @@ func (j *modelJudge) passed(y *modelRun, p modelPoll) {
 			return
 		}
 	}
-	j.say("S6", "Checkpoint is nil at %v, after the line: %v", p.at, y)
+	j.sayf("S6", "Checkpoint is nil at %v, after the line: %v", p.at, y)
 }
 
 // final tells whether one of the runs that x stands in was stopped by the guard. A Keep does not
@@ -268,7 +268,7 @@ func (j *modelJudge) told(k *modelCaller) {
 	for _, kind := range k.events {
 		started, end := kind == guard.EventStarted, kind == guard.EventStopped || kind == guard.EventFinished
 		if started && open || end && !open {
-			j.say("events", "%v: %v", k.events, k)
+			j.sayf("events", "%v: %v", k.events, k)
 		}
 		open = started || open && !end
 		if started {
@@ -276,7 +276,7 @@ func (j *modelJudge) told(k *modelCaller) {
 		}
 	}
 	if open || starts < len(k.runs) {
-		j.say("events", "%v, %d functions: %v", k.events, len(k.runs), k)
+		j.sayf("events", "%v, %d functions: %v", k.events, len(k.runs), k)
 	}
 }
 
@@ -285,9 +285,9 @@ func (j *modelJudge) shutdowns() {
 	for _, e := range j.ends {
 		switch {
 		case e.do == doClose && e.err != nil, e.err != nil && e.err != errModelLimit:
-			j.say("S7", "%s returned %v", e.do, e.err)
+			j.sayf("S7", "%s returned %v", e.do, e.err)
 		case !e.done.came():
-			j.say("S7", "%s has not returned", e.do)
+			j.sayf("S7", "%s has not returned", e.do)
 		case e.do == doShutdown:
 			j.shutdown(e)
 		}
@@ -303,8 +303,8 @@ func (j *modelJudge) shutdown(e *modelEnd) {
 	}
 	switch limit := e.begun.at + e.limit; {
 	case e.err == nil && e.done.at != last:
-		j.say("S7", "Shutdown begun %v returned %v, the last function %v", e.begun.at, e.done.at, last)
+		j.sayf("S7", "Shutdown begun %v returned %v, the last function %v", e.begun.at, e.done.at, last)
 	case e.err != nil && (e.limit == 0 || e.done.at != limit || last < limit):
-		j.say("S7", "Shutdown begun %v returned %v at %v, limit %v, the last function %v", e.begun.at, e.err, e.done.at, limit, last)
+		j.sayf("S7", "Shutdown begun %v returned %v at %v, limit %v, the last function %v", e.begun.at, e.err, e.done.at, limit, last)
 	}
 }

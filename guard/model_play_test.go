@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -389,8 +390,8 @@ func (p *modelPlayer) visit(ctx context.Context, device string) *modelCall {
 
 // answerAt is how the authority treats a device now. The caller holds mu.
 func (r *modelRecord) answerAt(device string) modelAnswer {
-	for i := len(r.turns) - 1; i >= 0; i-- {
-		if t := r.turns[i]; t.device == device || t.device == "" {
+	for _, t := range slices.Backward(r.turns) {
+		if t.device == device || t.device == "" {
 			return t.answer
 		}
 	}

@@ -11,28 +11,28 @@ func (j *modelJudge) start(x *modelRun) {
 	c := j.byID[x.decision.RequestID]
 	switch {
 	case c == nil || c.device != x.device || c.verdict() != modelAllow:
-		j.say("S2", "started on no ALLOW of its device (%v): %v", c, x)
+		j.sayf("S2", "started on no ALLOW of its device (%v): %v", c, x)
 		return
 	case !c.answered() || c.returned.n > x.started.n:
-		j.say("S1", "started on %v, which was not answered: %v", c, x)
+		j.sayf("S1", "started on %v, which was not answered: %v", c, x)
 	case c.sent.n < x.caller.called.n && !j.reusable(c, x):
-		j.say("S1", "started on %v, which was sent before: %v", c, x)
+		j.sayf("S1", "started on %v, which was sent before: %v", c, x)
 	case j.dead(c, x.started):
-		j.say("S4", "started on %v, which had run out: %v", c, x)
+		j.sayf("S4", "started on %v, which had run out: %v", c, x)
 	}
 	for _, d := range j.denials {
 		if d.concerns(x.device) && j.sure(d) && d.returned.n > c.sent.n && d.returned.at < x.started.at {
-			j.say("S5", "started on %v although %v was learnt later: %v", c, d, x)
+			j.sayf("S5", "started on %v although %v was learnt later: %v", c, d, x)
 		}
 	}
 	for _, y := range j.ran[x.device] {
 		if j.ownDenial(y, y.why) != nil && c.sent.at < y.ended.at && y.ended.at < x.started.at {
-			j.say("S5", "started on %v after a denial that stopped %v: %v", c, y, x)
+			j.sayf("S5", "started on %v after a denial that stopped %v: %v", c, y, x)
 		}
 	}
 	for _, e := range j.ends {
 		if e.begun.at < x.started.at {
-			j.say("S7", "started after %s: %v", e.do, x)
+			j.sayf("S7", "started after %s: %v", e.do, x)
 		}
 	}
 }

@@ -26,15 +26,15 @@ func (j *modelJudge) stop(x *modelRun) {
 			continue
 		}
 		if !x.work.quiet && (!x.ended.came() || x.ended.at > due.at) {
-			j.say(due.why, "to stop by %v %s: %v", due.at, due.of, x)
+			j.sayf(due.why, "to stop by %v %s: %v", due.at, due.of, x)
 		}
 		for _, p := range x.polls {
 			if p.at > due.at && p.err == nil {
-				j.say(due.why, "to stop by %v %s, its context was live at %v: %v", due.at, due.of, p.at, x)
+				j.sayf(due.why, "to stop by %v %s, its context was live at %v: %v", due.at, due.of, p.at, x)
 			}
 		}
 		if x.left == nil && x.returned.came() {
-			j.say(due.why, "to stop by %v %s, its context was live at its return: %v", due.at, due.of, x)
+			j.sayf(due.why, "to stop by %v %s, its context was live at its return: %v", due.at, due.of, x)
 		}
 	}
 	if x.ended.came() {
@@ -189,18 +189,18 @@ func (j *modelJudge) ended(x *modelRun) {
 	switch {
 	case j.inherited(x, x.why):
 	case !errors.Is(x.why, context.Canceled):
-		j.say("the cause matches Canceled", "%v", x)
+		j.sayf("the cause matches Canceled", "%v", x)
 	case errors.Is(x.why, guard.ErrClosed):
 		if !j.closedAt(x.ended.at) {
-			j.say("S7", "closed without a Close: %v", x)
+			j.sayf("S7", "closed without a Close: %v", x)
 		}
 	case denied == nil:
-		j.say("S3", "ended without a reason: %v", x)
+		j.sayf("S3", "ended without a reason: %v", x)
 	case !denied.InFlight:
-		j.say("S3", "the denial is not InFlight: %v", x)
+		j.sayf("S3", "the denial is not InFlight: %v", x)
 	default:
 		if why := j.unfounded(denied, x.device, x.ended, x.ended, x); why != "" {
-			j.say("a run is stopped for a reason", "%s: %v", why, x)
+			j.sayf("a run is stopped for a reason", "%s: %v", why, x)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func stallTests() []stallTest {
 			name: "the line alone ends it, the validator being deaf", pace: pace{120 * ms, 30 * ms, 0},
 			deaf: true, opts: []guard.Option{guard.WithMaxRequests(1)}, stalls: silentRoads, workers: 6, runs: 3,
 		},
-		{name: "TLS, dial and DNS", pace: pace{80 * ms, 70 * ms, 50 * ms}, tls: true, stalls: earlyRoads, workers: 4, runs: 2},
+		{name: "TLS, dial and DNS", pace: pace{80 * ms, 70 * ms, 50 * ms}, tls: true, stalls: earlyRoads, workers: 5, runs: 2},
 	}
 }
 

@@ -6,6 +6,7 @@ const (
 	syncModule    = "golang.org/x/sync"
 	goleakModule  = "go.uber.org/goleak"
 	cmpModule     = "github.com/google/go-cmp"
+	rapidModule   = "pgregory.net/rapid"
 )
 
 // row says what one package may import: packages of ours by their path inside the module, and
@@ -62,7 +63,7 @@ func packages() map[string]row {
 
 // testModules are the third-party modules that every test may import. They are few because a
 // consumer's go.sum holds them too.
-func testModules() []string { return []string{goleakModule, cmpModule} }
+func testModules() []string { return []string{goleakModule, cmpModule, rapidModule} }
 
 // topLevel lists what may stand at the top of the repository. The first line is what the
 // project's owner asked for, the second what every public Go module has; what an editor leaves
