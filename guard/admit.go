@@ -137,8 +137,11 @@ func (a *attempt) admit(r *run) (refused bool, err error) {
 	case !v.Allowed:
 		return true, v.deniedError(a.device.id)
 	}
-	err = a.start(r, seq)
-	return err != nil, err
+	if err := a.start(r, seq); err != nil {
+		a.device.awaitTold()
+		return true, err
+	}
+	return false, nil
 }
 
 // join makes r a run in flight on a permission that is there, if it may start on that, and else

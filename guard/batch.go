@@ -25,6 +25,30 @@ type stop struct {
 
 	telling bool          // somebody has begun to tell the runs; guarded by the device's lock
 	told    chan struct{} // closed when all are told
+	before  *stop         // those of the device that were still being told then
+}
+
+// wait waits until all are told, and all who were told to stop before. It waits for nobody's code.
+func (s *stop) wait() {
+	for ; s != nil; s = s.before {
+		<-s.told
+	}
+}
+
+// untold is the stop of b, if it or one before it is still being told.
+func (b *batch) untold() *stop {
+	if b == nil {
+		return nil
+	}
+	last := b.stop.Load()
+	for s := last; s != nil; s = s.before {
+		select {
+		case <-s.told:
+		default:
+			return last
+		}
+	}
+	return nil
 }
 
 func (b *batch) add(r *run) {
@@ -33,19 +57,25 @@ func (b *batch) add(r *run) {
 }
 
 func (b *batch) remove(r *run) {
-	last := len(b.runs) - 1
-	moved := b.runs[last]
-	b.runs[r.index], moved.index = moved, r.index
-	b.runs[last] = nil
-	b.runs = b.runs[:last]
-	if last == 0 && cap(b.runs) > 1024 {
-		b.runs = nil // a crowd is over
+	b.runs = without(b.runs, r)
+}
+
+// without takes r out of runs that know their index.
+func without(runs []*run, r *run) []*run {
+	last := len(runs) - 1
+	moved := runs[last]
+	runs[r.index], moved.index = moved, r.index
+	runs[last] = nil
+	runs = runs[:last]
+	if c := cap(runs); c > 1024 && last < c/4 {
+		runs = append(make([]*run, 0, c/2), runs...) // the crowd is over
 	}
+	return runs
 }
 
 // tell ends the context of every run of a batch that was stopped. No lock is held: the runs that
 // are told can return meanwhile. Walking a list is four times faster than cancelling a tree of
-// contexts, and holds no parent's lock.
+// contexts, which holds the lock of its root throughout.
 func (b *batch) tell() {
 	s := b.stop.Load()
 	for _, r := range b.runs {

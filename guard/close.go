@@ -11,8 +11,12 @@ import (
 func (g *Guard) Close() error {
 	g.stopStarting()
 	g.shut.Store(true)
-	for _, d := range g.registry.all() {
+	devices := g.registry.all()
+	for _, d := range devices {
 		d.close()
+	}
+	for _, d := range devices {
+		d.awaitTold() // somebody else may have begun
 	}
 	return nil
 }
@@ -39,7 +43,7 @@ func (g *Guard) Shutdown(ctx context.Context) error {
 }
 
 // stopStarting makes sure that nothing starts from here on: whoever makes a run known to its
-// device looks at closing under the device's lock, and both Close and Shutdown go through all
+// device looks at closed under the device's lock, and both Close and Shutdown go through all
 // devices after this.
 func (g *Guard) stopStarting() {
 	g.closeOnce.Do(func() {

@@ -127,9 +127,9 @@ func (r *run) derive() *derived {
 
 // parent is what the standard context is made from.
 func (r *run) parent() context.Context {
-	switch _, why := r.cause(); {
-	case why != nil:
-		return context.WithoutCancel(r.Context) // the denial is the cause, whatever came after it
+	switch ended, _ := r.cause(); {
+	case ended: // that is the cause, whatever comes after it, and the caller's context is to be left alone
+		return context.WithoutCancel(r.Context)
 	case plain(r.Context):
 		return r.Context
 	default:

@@ -13,9 +13,13 @@ type derived struct {
 
 // plain tells of the commonest contexts that cancelling their children calls nobody's code.
 func plain(ctx context.Context) bool {
-	switch reflect.TypeOf(ctx).String() {
-	case "*context.cancelCtx", "*context.timerCtx", "context.backgroundCtx", "context.withoutCancelCtx":
-		return true
+	t := reflect.TypeOf(ctx)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Name() {
+	case "cancelCtx", "timerCtx", "backgroundCtx", "withoutCancelCtx":
+		return t.PkgPath() == "context"
 	}
 	return false
 }

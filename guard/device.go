@@ -2,14 +2,13 @@ package guard
 
 import (
 	"container/list"
-	"slices"
 	"sync/atomic"
 	"time"
 )
 
 // device is all that the guard knows about one device. Times are the guard's clock's.
 //
-// Locks: the lock is the device's stripe's (registry). It is taken by lock and left by unlock, with
+// Locks: the lock is the device's stripe's (registry). It is taken and left as settle.go says, with
 // no other lock of the guard held; under it only those of the slots, the schedule, the events and
 // the clock are taken, each for a few steps. No lock is held while anybody's code is called
 // (authority, function, observer, back-off, the caller's context), or while anyone waits.
@@ -40,7 +39,7 @@ type device struct {
 	held    int32         // Runs and Validates on their way to an answer, and Keeps
 	leaving atomic.Int32  // runs that were told to stop and have not returned; they count themselves off without the lock
 	stopped *batch        // the last that were told to stop; nil: none were
-	overdue *overdue      // those whose overrunning is to be reported
+	late    *lingering    // for the observers; nil: none have lingered yet
 	wideSeq uint64        // the latest denial of the organisation that was applied
 	hintSeq uint64        // permissions asked for before it are not reused
 	hintDue time.Duration // when hints that came since hintedAt make a question; 0: none came
@@ -138,12 +137,12 @@ func (d *device) stop(err stopError, now time.Duration) {
 	if !d.running() {
 		return
 	}
-	s := &stop{err: err, why: &cause{stop: err}, at: now, told: make(chan struct{})}
+	s := &stop{err: err, why: &cause{stop: err}, at: now, told: make(chan struct{}), before: d.stopped.untold()}
 	b := d.live
 	d.live = &batch{device: d}
 	d.leaving.Add(int32(len(b.runs))) //nolint:gosec // so many goroutines do not fit into any memory
 	if d.guard.events != nil {
-		d.overdue = d.overdue.add(s, slices.Clone(b.runs))
+		d.linger(b.runs, now)
 	}
 	d.stopped = b
 	b.stop.Store(s)

@@ -152,7 +152,9 @@ func (g *Guard) Validate(ctx context.Context, deviceID string) (Decision, error)
 	if err != nil {
 		return unanswered, err
 	}
-	v = a.device.stands(v, seq)
+	if v = a.device.stands(v, seq); !v.Allowed {
+		a.device.awaitTold()
+	}
 	if v.Code == CodeSystemUnavailable {
 		return v.Decision, v.deniedError(deviceID)
 	}

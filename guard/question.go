@@ -8,7 +8,7 @@ import (
 
 // question is asked of the authority about one device, on behalf of everyone who wanted to know
 // before it was sent. It is device.next until it is sent, then flying; a try that failed and is
-// to be repeated makes it next again. Guarded by device.mu.
+// to be repeated makes it next again. Guarded by the device's lock.
 //
 //	           join                    send                     answered
 //	(nothing) ------> next ---------------------------> flying ----------> (gone)
@@ -29,7 +29,7 @@ type question struct {
 	retryUntil time.Duration // the end of the budget; 0: nothing has failed yet
 }
 
-// waiter is one caller on his way through questions to an answer. Guarded by device.mu, but for
+// waiter is one caller on his way through questions to an answer. Guarded by the device's lock, but for
 // what done publishes.
 type waiter struct {
 	question *question     // the one that he waits for now

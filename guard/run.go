@@ -23,7 +23,8 @@ type run struct {
 
 const (
 	finished int32 = 1 + iota // the function returned before anybody told it to stop
-	left                      // or after that
+	reported                  // it goes on a timeout after that, and the observers were told
+	left                      // or it returned after that
 )
 
 // begin makes r a run in flight on the permission that is there.
@@ -35,8 +36,9 @@ func (d *device) begin(r *run, now time.Duration) {
 	d.live.add(r)
 }
 
-// end lets go of r and returns why it had been told to stop, nil where it had not. It looks at
-// both clocks: work that comes back after its line is denied even if no timer has fired (S6).
+// end lets go of r and returns why it had been told to stop, nil where it had not. Where it had not,
+// both clocks are looked at: work that comes back after its line is denied even if no timer has
+// fired (S6).
 func (r *run) end() *stop {
 	if r.batch.stop.Load() == nil && r.batch.device.finish(r) {
 		r.cancel(nil)
@@ -60,13 +62,19 @@ func (d *device) finish(r *run) bool {
 	return true
 }
 
-// leave lets go of a run that was told to stop. It takes no lock, so that all can leave at once;
-// the last one brings the device to rest.
+// leave lets go of a run that was told to stop. It takes no lock, so that all can leave at once,
+// unless somebody wants to hear who lingers; the last one brings the device to rest.
 func (r *run) leave() *stop {
-	s := r.batch.stop.Load()
+	d, s := r.batch.device, r.batch.stop.Load()
+	if d.guard.events != nil {
+		now := d.lock()
+		d.late.returned(r)
+		r.state.Store(left)
+		d.unlock(now)
+	}
 	r.state.Store(left)
 	r.cancel(s.why)
-	if d := r.batch.device; d.leaving.Add(-1) == 0 {
+	if d.leaving.Add(-1) == 0 {
 		d.unlock(d.lock())
 	}
 	return s
@@ -75,13 +83,12 @@ func (r *run) leave() *stop {
 // check is nil while the run's permission is live. A no is final: a run whose line is found to
 // be over is stopped here and now.
 func (r *run) check() error {
-	if ended, err := r.verdict(); ended {
-		return err
-	}
 	d := r.batch.device
 	wide := d.guard.orgDenial.Load()
-	if d.guard.clock.now() < time.Duration(d.line.Load()) && (wide == nil || wide.seq < r.allowed.seq) {
-		return nil
+	// In this order: the line of a run that is found not to have been told to stop afterwards was its own.
+	live := d.guard.clock.now() < time.Duration(d.line.Load()) && (wide == nil || wide.seq < r.allowed.seq)
+	if ended, err := r.verdict(); ended || live {
+		return err
 	}
 	d.unlock(d.lock())
 	_, err := r.verdict() // nil: a newer ALLOW has come first
@@ -99,28 +106,44 @@ func (r *run) verdict() (ended bool, err error) {
 	return false, nil
 }
 
-// overdue is who was told to stop, for the observers: those that go on are reported.
-type overdue struct {
-	stop *stop
+// lingering is who was told to stop and has not returned, for the observers: those that go on a
+// timeout later are reported. Each knows its index.
+type lingering struct {
 	runs []*run
-	next *overdue // who was told later
+	look time.Duration // when the next of them is to be reported; 0: none is
 }
 
-func (o *overdue) add(s *stop, runs []*run) *overdue {
-	if o == nil {
-		return &overdue{stop: s, runs: runs}
+func (d *device) linger(runs []*run, now time.Duration) {
+	if d.late == nil {
+		d.late = &lingering{}
 	}
-	o.next = o.next.add(s, runs)
-	return o
+	for _, r := range runs {
+		r.index = int32(len(d.late.runs)) //nolint:gosec // so many goroutines do not fit into any memory
+		d.late.runs = append(d.late.runs, r)
+	}
+	if d.late.look == 0 {
+		d.late.look = now + d.guard.timeout
+	}
 }
+
+// returned takes r from those that linger; nobody who keeps a context of theirs keeps the others.
+func (l *lingering) returned(r *run) { l.runs = without(l.runs, r) }
 
 // reportOverruns names every run that still goes on a timeout after it was told to stop.
 func (d *device) reportOverruns(now time.Duration) {
-	for ; d.overdue != nil && now >= d.overdue.stop.at+d.guard.timeout; d.overdue = d.overdue.next {
-		for _, r := range d.overdue.runs {
-			if r.state.Load() == 0 {
-				d.guard.events.enqueue(r.overran(d.overdue.stop, now))
-			}
+	if d.late == nil || d.late.look == 0 || now < d.late.look {
+		return
+	}
+	d.late.look = 0
+	for _, r := range d.late.runs {
+		s := r.batch.stop.Load()
+		switch at := s.at + d.guard.timeout; {
+		case r.state.Load() == reported:
+		case now >= at:
+			r.state.Store(reported)
+			d.guard.events.enqueue(r.overran(s, now))
+		case d.late.look == 0 || at < d.late.look:
+			d.late.look = at
 		}
 	}
 }

@@ -23,7 +23,7 @@ type schedule struct {
 	clock *clock
 	timer *time.Timer
 
-	mu      sync.Mutex // a leaf: nothing else is locked under it
+	mu      sync.Mutex // only the clock's is taken under it
 	entries entries
 	watched int           // entries of devices with work in flight
 	set     time.Duration // when the timer fires; never: it is stopped

@@ -48,8 +48,9 @@ func (d *device) settleIdle(now time.Duration) {
 	}
 }
 
-// lock begins every section under the lock. What has happened elsewhere is applied first, so that
-// no run outlives the denial that it has earned because a newer permission came before it.
+// lock begins a section under the lock. What has happened elsewhere is applied first, so that no
+// run outlives the denial that it has earned because a newer permission came before it. Only who
+// changes nothing but held, or looks up who is there, takes the lock without that.
 func (d *device) lock() (now time.Duration) {
 	d.stripe.mu.Lock()
 	now = d.guard.clock.now()
@@ -64,7 +65,7 @@ func (d *device) lockAt(now time.Duration) {
 	d.update(now)
 }
 
-// unlock ends every section under the lock with the invariants restored, and then tells the runs
+// unlock ends a section under the lock with the invariants restored, and then tells the runs
 // that were stopped in it.
 func (d *device) unlock(now time.Duration) {
 	d.settle(now)
@@ -82,11 +83,9 @@ func (d *device) unlock(now time.Duration) {
 // denial finds no context live. It waits for nobody's code.
 func (d *device) awaitTold() {
 	now := d.lock()
-	b := d.stopped
+	s := d.stopped.untold()
 	d.unlock(now)
-	if b != nil {
-		<-b.stop.Load().told
-	}
+	s.wait()
 }
 
 // steady tells whether a run more or less changes nothing that there is to settle: the device is

@@ -121,8 +121,8 @@ func (d *device) nextWake() time.Duration {
 	if d.hintDue != 0 {
 		at = min(at, d.hintDue)
 	}
-	if d.overdue != nil {
-		at = min(at, d.overdue.stop.at+d.guard.timeout)
+	if d.late != nil && d.late.look != 0 {
+		at = min(at, d.late.look)
 	}
 	if d.flying != nil {
 		return min(at, d.flying.deadline)
