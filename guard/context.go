@@ -151,7 +151,7 @@ func (r *run) cause() (ended bool, why error) {
 
 // cancel ends the standard context, if there is one, after r has ended. It calls nobody's code.
 func (r *run) cancel(why error) {
-	if c := r.derived.Load(); c != nil {
+	if c := r.derived.Load(); c != nil && c.ctx.Err() == nil { // a look costs less than an end too many
 		c.end(why)
 	}
 }
