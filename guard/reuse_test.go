@@ -182,27 +182,35 @@ func TestL6_ARenewalThatFailsIsNobodysDenial(t *testing.T) {
 // L3: a question that nobody wants any more is cancelled. Here it was the watch's, and the last run
 // has ended while it was in flight; that the device has been in demand meanwhile does not keep it.
 func TestL3_TheWatchsQuestionIsCancelledWithTheLastRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := newAuthority()
-		g := newGuard(t, a, guard.WithInterval(10*time.Second), guard.WithReuse(10*time.Second))
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		r := launch(ctx, g, "d")
-		synctest.Wait()
-		a.hang()
-		for a.count() == 1 {
-			time.Sleep(100 * time.Millisecond) // the watch's first question comes within an interval
-		}
-		if err := g.Run(t.Context(), "d", nothing); err != nil {
-			t.Fatalf("a permission that may be reused: %v", err)
-		}
-		cancel()
-		_ = r.finish()
-		synctest.Wait()
-		if q := a.last(t); q.returned.IsZero() || !q.returned.Equal(time.Now()) || a.count() != 2 {
-			t.Errorf("%d questions; the watch's returned at %v, now it is %v", a.count(), q.returned, time.Now())
-		}
-	})
+	for range 20 {
+		synctest.Test(t, watchIsLeftByItsLastRun)
+	}
+}
+
+func watchIsLeftByItsLastRun(t *testing.T) {
+	a := newAuthority()
+	g := newGuard(t, a, guard.WithInterval(10*time.Second), guard.WithReuse(10*time.Second))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	began := time.Now()
+	r := launch(ctx, g, "d")
+	synctest.Wait()
+	a.hang()
+	for a.count() == 1 {
+		time.Sleep(100 * time.Millisecond) // the watch's first question comes within an interval
+	}
+	if time.Since(began) > 9*time.Second {
+		return // too late for a reuse that asks for nothing itself
+	}
+	if err := g.Run(t.Context(), "d", nothing); err != nil {
+		t.Fatalf("on a permission that is there: %v", err)
+	}
+	cancel()
+	_ = r.finish()
+	synctest.Wait()
+	if q := a.last(t); q.returned.IsZero() || !q.returned.Equal(time.Now()) || a.count() != 2 {
+		t.Errorf("%d questions; the watch's returned at %v, now it is %v", a.count(), q.returned, time.Now())
+	}
 }
 
 // L6, L2: a device in demand is asked about ahead of time, by as much as the answer takes, but never
