@@ -188,10 +188,11 @@ func (j *modelJudge) jumped(from, to moment) bool {
 	return slices.ContainsFunc(j.jumps, func(m modelJump) bool { return m.n > from.n && m.n < to.n })
 }
 
-// slop is by how much the clocks may be off: two jumps of less than that may hide each other.
+// slop is by how much the clocks may be off: a jump of less than a millisecond may be seen by nobody,
+// neither when a request is sent nor when its line is looked for.
 func (j *modelJudge) slop() time.Duration {
 	if len(j.jumps) > 0 {
-		return time.Millisecond
+		return 2 * time.Millisecond
 	}
 	return 0
 }
@@ -227,12 +228,13 @@ func (j *modelJudge) mayBeDead(c *modelCall, now moment) bool {
 	return most >= j.life(c)
 }
 
-// line is when work has to stop that stands on an ALLOW: to the nanosecond on the monotonic clock,
-// and on the wall clock too but for the second after a jump ahead.
-func (j *modelJudge) line(c *modelCall) time.Duration {
+// line is when a run has to stop that stands on an ALLOW: to the nanosecond on the monotonic clock,
+// and on the wall clock too but for the second after a jump ahead. A jump that was undone before the
+// run started may have been seen by nobody.
+func (j *modelJudge) line(c *modelCall, x *modelRun) time.Duration {
 	line := c.sent.at + j.life(c)
 	for i, jump := range j.jumps {
-		if jump.n < c.sent.n {
+		if jump.n < c.sent.n || i+1 < len(j.jumps) && j.jumps[i+1].n < x.started.n {
 			continue
 		}
 		ahead := (jump.wall - jump.at) - (c.sent.wall - c.sent.at)

@@ -78,14 +78,14 @@ func (j *modelJudge) dues(x *modelRun) []modelDue {
 
 // covered is how long ALLOWs carry a run that has started on c.
 func (j *modelJudge) covered(x *modelRun, c *modelCall) time.Duration {
-	until := j.line(c)
+	until := j.line(c, x)
 	for _, a := range j.allows(x.device) {
 		switch {
 		case a.returned.n <= c.returned.n || a.returned.at > until:
 		case j.sure(a) && !j.mayBeDead(a, a.returned):
-			until = j.line(a)
+			until = j.line(a, x)
 		default:
-			until = max(until, j.line(a))
+			until = max(until, j.line(a, x))
 		}
 	}
 	return until
