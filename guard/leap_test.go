@@ -72,3 +72,26 @@ func TestL2_AKeepDoesNotHammerTheAuthorityAfterALeap(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// S6: the timer may stand at a far time, set when nothing was in flight. When the clock leaps towards
+// that time and only then a run starts, the time looks near and the timer still has all its way to
+// go: the clocks are looked at within a second nevertheless.
+func TestS6_ALeapTowardsAFarTimerDoesNotPutTheLookOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, wall, a := newSteppedGuard(t)
+		asking, enough := context.WithCancel(t.Context())
+		defer enough()
+		a.set(silent)
+		go func() { _, _ = g.Validate(asking, "other") }() // the timer stands at its timeout, 3 s away
+		synctest.Wait()
+		wall.step(2500 * time.Millisecond)
+		a.set(nil)
+		r := startClockRun(t, g)
+		wall.step(13 * time.Second) // past the line
+		began := time.Now()
+		_ = r.wait()
+		if late := r.ran.Sub(began); late > time.Second {
+			t.Errorf("the context ended %v after the clock had leapt over the line, want at most a second", late)
+		}
+	})
+}

@@ -27,6 +27,7 @@ type schedule struct {
 	entries entries
 	watched int           // entries of devices with work in flight
 	set     time.Duration // when the timer fires; never: it is stopped
+	base    *reading      // what the clock ran from then: where that has changed, set means nothing
 }
 
 // entry is a device's place in the schedule; guarded by schedule.mu.
@@ -83,10 +84,10 @@ func (s *schedule) reset(now time.Duration) {
 	}
 	// Later is not worth a call into the runtime: the timer fires, finds nothing and is set
 	// anew. That also keeps a stream of short runs from putting the look at the clocks off.
-	// A time of firing that is past and has not fired is one that a clock has leapt over.
-	if at < s.set || s.set < now {
-		s.timer.Reset(at - s.clock.now()) // now may be old: who brought it may have waited for the lock
-		s.set = at
+	// After a leap the timer, which knows of none, still has all its way to go.
+	if at < s.set || s.base != s.clock.base.Load() {
+		s.set, s.base = at, s.clock.base.Load() // before the clock is read: a leap in between is seen next time
+		s.timer.Reset(at - s.clock.now())       // now may be old: who brought it may have waited for the lock
 	}
 }
 
