@@ -80,6 +80,7 @@ func (b *batch) tell() {
 	s := b.stop.Load()
 	for _, r := range b.runs {
 		r.cancel(s.why)
+		r.callHooks()
 	}
 	b.runs = nil // a context that somebody keeps must not keep its neighbours
 	close(s.told)

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"runtime"
 	"time"
+
+	"github.com/execguard/execguard/contextx"
 )
 
 // Why a call to the authority is cancelled.
@@ -47,14 +49,32 @@ func (d *device) send(q *question, urgent bool) {
 	go c.run(callContext{ctx, c.at.at.Add(c.deadline - c.at.elapsed)})
 }
 
-// callContext tells a validator how long it has. It is the schedule that ends it, on the
-// guard's own clock, not a timer a call.
+// validatingKey marks the contexts that validators get.
+var validatingKey = contextx.NewKey[bool]("guard.validating")
+
+// Validating tells whether ctx is one that a Guard handed to its Validator, or derived from one.
+// What guards outgoing calls lets those of the authority's own client pass by it: they would wait
+// for themselves.
+func Validating(ctx context.Context) bool {
+	marked, _ := validatingKey.From(ctx)
+	return marked
+}
+
+// callContext tells a validator how long it has, and that it is one. It is the schedule that ends
+// it, on the guard's own clock, not a timer a call.
 type callContext struct {
 	context.Context //nolint:containedctx // it is a context
 	deadline        time.Time
 }
 
 func (c callContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func (c callContext) Value(key any) any {
+	if key == validatingKey {
+		return true
+	}
+	return c.Context.Value(key)
+}
 
 // run asks. A validator that panics or ends its goroutine has not answered.
 func (c *call) run(ctx context.Context) {

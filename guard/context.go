@@ -100,22 +100,29 @@ func (r *run) GoString() string { return r.String() }
 // standard returns the standard context, made if r has ended; nil: it has not, and nobody has
 // asked for one.
 func (r *run) standard() *derived {
-	if ended, _ := r.cause(); ended || r.derived.Load() == nil && r.Context.Err() != nil {
+	c := r.made()
+	if ended, _ := r.cause(); ended || c == nil && r.Context.Err() != nil {
 		return r.derive()
 	}
-	return r.derived.Load()
+	return c
+}
+
+// made returns the standard context, if there is one.
+func (r *run) made() *derived {
+	if c := r.derived.Load(); c != nil && c.ctx != nil {
+		return c
+	}
+	return nil
 }
 
 // derive makes the standard context, if there is none yet. It calls the caller's context, and so
 // holds no lock.
 func (r *run) derive() *derived {
-	c := r.derived.Load()
+	c := r.made()
 	if c == nil {
 		ctx, end := context.WithCancelCause(r.parent())
-		c = &derived{ctx, end}
-		if !r.derived.CompareAndSwap(nil, c) {
-			c.end(nil)
-			c = r.derived.Load()
+		if c = r.adopt(ctx, end); c.ctx != ctx {
+			end(nil)
 		}
 	}
 	// Either the run's end has found c there, or it is found here.
@@ -151,7 +158,7 @@ func (r *run) cause() (ended bool, why error) {
 
 // cancel ends the standard context, if there is one, after r has ended. It calls nobody's code.
 func (r *run) cancel(why error) {
-	if c := r.derived.Load(); c != nil && c.ctx.Err() == nil { // a look costs less than an end too many
+	if c := r.made(); c != nil && c.ctx.Err() == nil { // a look costs less than an end too many
 		c.end(why)
 	}
 }

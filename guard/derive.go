@@ -5,10 +5,29 @@ import (
 	"reflect"
 )
 
-// derived is the standard context behind a run's. It is never changed.
+// derived is what a run has been asked for besides: the standard context behind its own, and the
+// hooks for its stop. It is never changed, but replaced.
 type derived struct {
-	ctx context.Context //nolint:containedctx // it stands for one
-	end context.CancelCauseFunc
+	ctx  context.Context //nolint:containedctx // it stands for one; nil: nobody has asked for it
+	end  context.CancelCauseFunc
+	hook *hook // the latest; nil: there is none
+}
+
+// adopt makes ctx the standard context of r, unless there is one, and returns what there is.
+func (r *run) adopt(ctx context.Context, end context.CancelCauseFunc) *derived {
+	for {
+		before := r.derived.Load()
+		c := &derived{ctx: ctx, end: end}
+		if before != nil {
+			if before.ctx != nil {
+				return before
+			}
+			c.hook = before.hook
+		}
+		if r.derived.CompareAndSwap(before, c) {
+			return c
+		}
+	}
 }
 
 // plain tells of the commonest contexts that cancelling their children calls nobody's code.

@@ -62,7 +62,7 @@ func New(v Validator, opts ...Option) (*Guard, error) {
 }
 
 // isNil finds a nil function and a nil pointer in the interface too.
-func isNil(v Validator) bool {
+func isNil(v any) bool {
 	r := reflect.ValueOf(v)
 	return v == nil || (r.Kind() == reflect.Func || r.Kind() == reflect.Pointer) && r.IsNil()
 }

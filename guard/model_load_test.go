@@ -265,7 +265,7 @@ func (j *modelJudge) waiting(k *modelCaller) {
 // next is the request that answers a caller at the latest: the first that was sent after he came,
 // or, where that may have been for somebody else in the same instant, the first after that.
 func (j *modelJudge) next(k *modelCaller) *modelCall {
-	missed := len(j.jumps) > 0 || slices.ContainsFunc(j.wanted[k.device], func(o *modelCaller) bool {
+	missed := len(j.jumps) > 0 || j.watchedAt(k.device, k.called.at) || slices.ContainsFunc(j.wanted[k.device], func(o *modelCaller) bool {
 		return o != k && o.mayWait(k.called.at)
 	}) || slices.ContainsFunc(j.hints, func(h *modelHint) bool { return h.begun.at == k.called.at })
 	for _, c := range j.of[k.device] {

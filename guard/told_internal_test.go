@@ -16,7 +16,7 @@ func slowRun(t *testing.T, g *Guard) (ctx context.Context, letGo func()) {
 		_ = g.Run(t.Context(), "d", func(ctx context.Context) error {
 			r := ctx.(*run)
 			c := r.derive()
-			r.derived.Store(&derived{c.ctx, func(err error) { <-hold; c.end(err) }})
+			r.derived.Store(&derived{ctx: c.ctx, end: func(err error) { <-hold; c.end(err) }})
 			began <- c.ctx
 			<-ctx.Done()
 			return nil
