@@ -152,7 +152,7 @@ func (j *modelJudge) deniesFrom(i int, device string, by time.Duration) bool {
 func (j *modelJudge) undisturbed(device string, from, to time.Duration) bool {
 	for _, c := range j.of[device] {
 		at := c.outcome().at
-		if at >= from && c.sent.at <= to && (c.ended.came() || c.verdict() == modelUnavailable) {
+		if at >= from && c.sent.at <= to && (c.ended.came() || j.mayFail(c)) {
 			return false
 		}
 	}

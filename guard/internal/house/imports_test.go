@@ -117,7 +117,7 @@ func checkCode(dir string, code map[string]string, module string, r row) []strin
 func checkTests(dir string, tests map[string]string, module string, r row) []string {
 	var broken []string
 	ours := slices.Concat(r.ours, r.tests)
-	modules := slices.Concat(r.modules, testModules())
+	modules := slices.Concat(r.modules, r.peers, testModules())
 	for _, imported := range slices.Sorted(maps.Keys(tests)) {
 		if !allowed(imported, module, dir, ours, modules) {
 			broken = append(broken, tests[imported]+" imports "+imported+", which its row does not name, not even for tests")

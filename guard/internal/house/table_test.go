@@ -7,6 +7,12 @@ const (
 	goleakModule  = "go.uber.org/goleak"
 	cmpModule     = "github.com/google/go-cmp"
 	rapidModule   = "pgregory.net/rapid"
+
+	grpcModule      = "google.golang.org/grpc"
+	protobufModule  = "google.golang.org/protobuf"
+	genprotoModule  = "google.golang.org/genproto/googleapis/rpc"
+	chiModule       = "github.com/go-chi/chi/v5"
+	websocketModule = "github.com/coder/websocket"
 )
 
 // row says what one package may import: packages of ours by their path inside the module, and
@@ -14,8 +20,8 @@ const (
 //
 //	                 examples/*               (may import anything of ours)
 //	                     │
-//	adapters (later)     │              guard/machineid  and other clients
-//	   └─────────────────┼────────────────────┘
+//	httpmw  grpcmw       │              guard/machineid  and other clients
+//	   └────┴────────────┼────────────────────┘
 //	                     ▼
 //	                   guard ◄── guard/authority ◄── guard/guardtest
 //	                     ▼
@@ -26,13 +32,14 @@ type row struct {
 	ours    []string // what its code may import of ours
 	modules []string // what its code may import of others
 	tests   []string // what its tests may import of ours besides
+	peers   []string // what its tests may import of others besides the code's and testModules
 	testing bool     // its code may import testing: a kit for other people's tests
 }
 
 // packages is the import table and, because a package without a row fails the test and so does
 // a row without a package, the list of packages.
 func packages() map[string]row {
-	whole := []string{"contextx", "guard", "guard/authority", "guard/guardtest", "guard/machineid"}
+	whole := []string{"contextx", "guard", "guard/authority", "guard/guardtest", "guard/machineid", "httpmw", "grpcmw"}
 	return map[string]row{
 		"contextx": {},
 		"guard": {
@@ -53,9 +60,21 @@ func packages() map[string]row {
 			ours:  []string{"guard", "guard/internal/strictjson"},
 			tests: []string{"guard/authority", "guard/guardtest"},
 		},
+		"grpcmw": {
+			ours:    []string{"guard"},
+			modules: []string{grpcModule, genprotoModule, protobufModule},
+			tests:   []string{"guard/authority", "guard/guardtest", "guard/machineid", "httpmw"},
+		},
+		"httpmw": {
+			ours:  []string{"guard"},
+			tests: []string{"guard/authority", "guard/guardtest", "guard/machineid"},
+			peers: []string{chiModule, websocketModule},
+		},
 		"guard/internal/house":      {},
 		"guard/internal/strictjson": {},
 		"examples/agent":            {ours: whole},
+		"examples/grpc":             {ours: whole, modules: []string{grpcModule, protobufModule}},
+		"examples/http":             {ours: whole},
 		"examples/quickstart":       {ours: whole, modules: []string{backoffModule}},
 		"examples/selfhosted":       {ours: whole},
 	}
