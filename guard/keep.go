@@ -35,7 +35,11 @@ func (g *Guard) Keep(ctx context.Context, deviceID string, fn func(ctx context.C
 func (d *device) joinPatiently(now time.Duration) *question {
 	floor := max(now, d.floor)
 	if d.running() || d.demand { // the device's turn is the watch's, and no Keep's to move
-		return d.joinAt(max(floor, d.due))
+		turn, interval := d.due, d.guard.interval
+		if turn <= now { // a clock has leapt over it: the watch is about to ask, and who is refused has had his
+			turn = now + interval - (now-turn)%interval
+		}
+		return d.joinAt(max(floor, turn))
 	}
 	d.plan(floor, floor, floor+d.guard.interval)
 	return d.joinAt(d.due)

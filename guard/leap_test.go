@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +93,43 @@ func TestS6_ALeapTowardsAFarTimerDoesNotPutTheLookOff(t *testing.T) {
 		_ = r.wait()
 		if late := r.ran.Sub(began); late > time.Second {
 			t.Errorf("the context ended %v after the clock had leapt over the line, want at most a second", late)
+		}
+	})
+}
+
+// L4: a Keep that waits loses its turn where no slot is free and the authority is silent. Where the
+// clock has leapt over that turn it must not take it again at once, and lose it again: it would go
+// round as fast as it can until somebody wakes the device.
+func TestL4_AKeepThatLosesItsTurnAfterALeapWaitsForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g *Guard
+		var refused atomic.Int32
+		g, wall, a := newSteppedGuard(t, WithMaxRequests(1), WithObserver(func(_ context.Context, e Event) {
+			if e.Kind == EventRefused && refused.Add(1) == 100 {
+				_ = g.Close()
+			}
+		}))
+		startClockRun(t, g)
+		a.set(func(context.Context) (Decision, error) { return Decision{Code: CodeSystemUnavailable}, nil })
+		go func() { _ = g.Keep(t.Context(), "d", func(context.Context) error { return nil }) }()
+		synctest.Wait()
+		d := g.registry.one("d")[0]
+		now := d.lock()
+		d.due, d.next.turn = 9*time.Second, 9*time.Second
+		d.unlock(now)
+		release := make(chan struct{})
+		defer close(release)
+		a.set(func(context.Context) (Decision, error) {
+			<-release
+			return Decision{}, nil
+		})
+		_, _ = g.Validate(t.Context(), "other") // it is given up, and keeps the only slot
+		time.Sleep(8*time.Second - 3*time.Second - time.Millisecond)
+		wall.step(2 * time.Second)
+		d.unlock(d.lock()) // somebody looks at the device before the schedule does
+		time.Sleep(time.Second)
+		if n := refused.Load(); n > 10 {
+			t.Errorf("refused %d times within a second", n)
 		}
 	})
 }
