@@ -1,0 +1,158 @@
+package grpcmw
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/execguard/execguard/guard"
+)
+
+// errUnwound is what a call came to whose streamer did not return.
+var errUnwound = errors.New("grpcmw: the streamer panicked or ended its goroutine")
+
+// StreamClient returns an interceptor that opens a stream only under r, for the device that it
+// stands for, and guards it until it ends in any of its ways: RecvMsg returns an error, io.EOF
+// included, or the one answer of a stream without others; the call cannot be made; its context ends. When
+// the device is denied, the stream is cancelled, and every method of it that has an error to return
+// returns the denial. A stream that is dropped without any of these stays guarded until its context
+// ends, as grpc keeps it until then. Calls of a Guard's own Validator pass unguarded
+// (guard.Validating). StreamClient panics if r, device or an option is nil.
+func StreamClient(r guard.Runner, device DeviceFunc, opts ...Option) grpc.StreamClientInterceptor {
+	c := newConfig("StreamClient", r, device, opts)
+	return func(
+		ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption,
+	) (grpc.ClientStream, error) {
+		if guard.Validating(ctx) {
+			return streamer(ctx, desc, cc, method, opts...)
+		}
+		id, err := c.device(ctx, method)
+		if err != nil {
+			return nil, unidentified(ctx, err)
+		}
+		run, session, err := guard.Begin(ctx, c.runner, id)
+		if err != nil {
+			return nil, refused(ctx, err)
+		}
+		s := &clientStream{ctx: run, session: session, single: !desc.ServerStreams}
+		return s.open(func() (grpc.ClientStream, error) {
+			return streamer(run, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(s.end))...)
+		})
+	}
+}
+
+// clientStream is the stream as the caller has it.
+type clientStream struct {
+	grpc.ClientStream
+
+	ctx     context.Context //nolint:containedctx // the run's: a stream has a context
+	session *guard.Session
+	single  bool // the server sends one message, and with it the stream is over
+}
+
+func (s *clientStream) open(streamer func() (grpc.ClientStream, error)) (grpc.ClientStream, error) {
+	returned := false
+	defer func() {
+		if !returned {
+			s.end(errUnwound)
+		}
+	}()
+	inner, err := streamer()
+	returned = true
+	if err != nil {
+		return nil, s.over(err)
+	}
+	s.ClientStream = inner
+	return s, nil
+}
+
+// finished is what the call itself came to, so that a denial in it, of another guard or another
+// process, is not taken for this guard's.
+type finished struct{ err error }
+
+func (f *finished) Error() string { return f.err.Error() }
+
+func (f *finished) Unwrap() error { return f.err }
+
+// end ends the run, without waiting. grpc calls it too, once the call is over.
+func (s *clientStream) end(err error) {
+	if err == nil || errors.Is(err, io.EOF) {
+		s.session.End(nil)
+		return
+	}
+	s.session.End(&finished{err})
+}
+
+// over is for a call that is over: it returns the denial, where there was one before the end, or err.
+func (s *clientStream) over(err error) error {
+	s.end(err)
+	result := s.session.Wait()
+	if _, own := result.(*finished); own || result == nil { //nolint:errorlint // that the denial may hold one too is the point
+		return uncanceled(s.ctx, err)
+	}
+	if !isHalt(result) && same(result, context.Cause(s.ctx)) {
+		return err // the caller's context has ended
+	}
+	return lost(result)
+}
+
+// stopped is the denial, nil while the stream may go on or when it has ended otherwise. The caller
+// who is told it has no more business with the stream.
+func (s *clientStream) stopped() error {
+	if err := halt(s.ctx); err != nil {
+		s.end(err)
+		return s.over(lost(err))
+	}
+	return nil
+}
+
+// Header is grpc.ClientStream's.
+func (s *clientStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	if err != nil {
+		return nil, s.over(err)
+	}
+	if stopped := s.stopped(); stopped != nil {
+		return nil, stopped
+	}
+	return md, nil
+}
+
+// CloseSend is grpc.ClientStream's.
+func (s *clientStream) CloseSend() error {
+	err := s.ClientStream.CloseSend()
+	if stopped := s.stopped(); stopped != nil {
+		return stopped
+	}
+	return err
+}
+
+// SendMsg is grpc.ClientStream's. Its io.EOF says only that RecvMsg knows more.
+func (s *clientStream) SendMsg(m any) error {
+	if err := s.stopped(); err != nil {
+		return err
+	}
+	err := s.ClientStream.SendMsg(m)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return s.over(err)
+	}
+	if stopped := s.stopped(); stopped != nil {
+		return stopped
+	}
+	return err
+}
+
+// RecvMsg is grpc.ClientStream's. A message that came during the denial is not handed on.
+func (s *clientStream) RecvMsg(m any) error {
+	if err := s.stopped(); err != nil {
+		return err
+	}
+	err := s.ClientStream.RecvMsg(m)
+	if err != nil || s.single {
+		return s.over(err)
+	}
+	return s.stopped()
+}
