@@ -1,0 +1,19 @@
+package httpmw
+
+// body is the request's body as the handler reads it.
+type body struct{ *exchange }
+
+// Read is io.Reader's.
+func (b body) Read(p []byte) (int, error) {
+	if err := b.enter(&b.reading, false, false); err != nil {
+		return 0, err
+	}
+	n, err := b.request.Body.Read(p)
+	if halted := b.exit(&b.reading, err); halted != nil {
+		return 0, halted
+	}
+	return n, err
+}
+
+// Close is io.Closer's.
+func (b body) Close() error { return b.request.Body.Close() }

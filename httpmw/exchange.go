@@ -1,0 +1,158 @@
+package httpmw
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/execguard/execguard/guard"
+)
+
+// exchange is one request under the guard: what its handler reads and writes goes through it.
+//
+// Invariant: stopped is set before anything that blocks is released, and once it is set nothing
+// passes any more. So only what is inside at that moment has to be released, and where nothing has
+// been written by then the answer is still the guard's to give.
+type exchange struct {
+	*handler
+	inner   http.ResponseWriter
+	request *http.Request   // as it came
+	ctx     context.Context //nolint:containedctx // the run's, which the handler's request has
+	before  fields          // of the answer's header
+	called  bool            // the handler was
+	handled bool            // it has returned
+	can     ability
+
+	mu      sync.Mutex
+	hooked  bool  // release is called on a stop
+	stopped error // the denial
+	over    bool  // the handler has returned
+	reading int   // reads of the body that are inside
+	writing int   // writes that are inside
+	wrote   bool  // an answer was begun
+	broken  bool  // a write has failed, perhaps in the middle
+	events  bool  // the answer is an event stream that is to end with an event of ours
+	tail    tail  // how the answer ends
+	conn    *conn // the hijacked connection
+}
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0) //nolint:gochecknoglobals // never changed
+
+// halt is the guard's stop of the run that ctx stands in; nil where there is none. A context that has
+// ended otherwise, because the client closed its side for one, still stands in a run.
+func halt(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	if err := context.Cause(ctx); isHalt(err) {
+		return err
+	}
+	denied, err := (*guard.DeniedError)(nil), guard.Checkpoint(ctx)
+	if errors.As(err, &denied) || errors.Is(err, guard.ErrClosed) {
+		return err
+	}
+	return nil // in no run, or in one that is over
+}
+
+func isHalt(err error) bool {
+	return errors.Is(err, guard.ErrDenied) || errors.Is(err, guard.ErrClosed)
+}
+
+// enter lets one read or write in, which may begin the answer, or says why not. The first that may
+// block has the hook set up: a handler that writes a few bytes pays nothing for it, nor does one whose
+// writer could not be released anyway.
+func (e *exchange) enter(inside *int, answers, light bool) error {
+	if err := halt(e.ctx); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped != nil {
+		return e.stopped
+	}
+	if !light && !e.hooked && !e.over && e.can.release {
+		e.hook()
+	}
+	*inside++
+	e.wrote = e.wrote || answers
+	return nil
+}
+
+// exit lets it out with its error, and says why it must not have been let in.
+func (e *exchange) exit(inside *int, err error) error {
+	e.mu.Lock()
+	*inside--
+	e.broken = e.broken || err != nil && inside == &e.writing
+	stopped := e.stopped
+	e.mu.Unlock()
+	if stopped != nil {
+		return stopped
+	}
+	return halt(e.ctx)
+}
+
+// hook has release called on a stop. The caller holds mu.
+func (e *exchange) hook() {
+	e.hooked = true
+	guard.AfterStop(e.ctx, e.release)
+}
+
+// release frees what blocks inside. It runs after the context has ended, and not before: with the
+// deadline first, net/http would end the request's context itself, without a cause.
+func (e *exchange) release() {
+	if c := e.free(halt(e.ctx)); c != nil {
+		c.sever()
+	}
+}
+
+// free frees what goes through the server, and returns the connection if it was hijacked.
+func (e *exchange) free(err error) *conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over {
+		return nil
+	}
+	e.stopped = err
+	if e.conn != nil {
+		return e.conn
+	}
+	rc := http.NewResponseController(e.inner)
+	switch {
+	case e.writing > 0 && e.events: // what is inside may be an event, and another one is to follow
+		_ = rc.SetWriteDeadline(time.Now().Add(lastEventTime))
+	case e.writing > 0:
+		_ = rc.SetWriteDeadline(past)
+	}
+	// In HTTP/1.1 what begins an answer reads the rest of the request first.
+	if e.reading > 0 || e.writing > 0 && e.request.ProtoMajor == 1 {
+		_ = rc.SetReadDeadline(past)
+	}
+	return nil
+}
+
+// leave ends the guard's part when the handler has returned or panicked, before the server has the
+// connection back: a deadline set later would hit the next request. A hijacked connection stays
+// guarded until somebody closes it, whoever works on it, or a denial does; that of a handler that panicked
+// is nobody's any more.
+func (e *exchange) leave() {
+	e.mu.Lock()
+	c := e.conn
+	e.over = c == nil
+	e.mu.Unlock()
+	switch {
+	case c == nil && !e.handled:
+		e.cutPanic()
+		return
+	case c == nil:
+		return
+	case e.handled:
+		<-c.closed
+	}
+	c.sever()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
+}

@@ -1,0 +1,96 @@
+package httpmw
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// hijack hands the connection to the handler. It stays guarded until it is closed: the run waits
+// for that, and a denial closes it.
+func (e *exchange) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if err := e.enter(&e.writing, false, false); err != nil {
+		return nil, nil, err
+	}
+	raw, buffered, err := http.NewResponseController(e.inner).Hijack()
+	if err != nil {
+		if halted := e.exit(&e.writing, err); halted != nil {
+			err = halted
+		}
+		return nil, nil, err
+	}
+	c := &conn{Conn: raw, ctx: e.ctx, closed: make(chan struct{})}
+	e.mu.Lock()
+	e.conn, e.wrote = c, true
+	if !e.hooked {
+		e.hook()
+	}
+	e.mu.Unlock()
+	if halted := e.exit(&e.writing, err); halted != nil {
+		c.sever()
+		return nil, nil, halted
+	}
+	if _, ok := raw.(halfCloser); ok {
+		return halfConn{c}, buffered, nil
+	}
+	return c, buffered, nil
+}
+
+// conn is a hijacked connection.
+type conn struct {
+	net.Conn
+
+	ctx    context.Context //nolint:containedctx // the run's, which goes on until the connection is closed
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Read is net.Conn's.
+func (c *conn) Read(p []byte) (int, error) { return c.pass(c.Conn.Read, p) }
+
+// Write is net.Conn's.
+func (c *conn) Write(p []byte) (int, error) { return c.pass(c.Conn.Write, p) }
+
+// pass lets one read or write through, and nothing after a denial.
+func (c *conn) pass(through func([]byte) (int, error), p []byte) (int, error) {
+	if halted := halt(c.ctx); halted != nil {
+		return 0, halted
+	}
+	n, err := through(p)
+	if halted := halt(c.ctx); halted != nil {
+		return 0, halted
+	}
+	return n, err
+}
+
+// Close is net.Conn's.
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { close(c.closed) })
+	return err
+}
+
+// sever closes the connection without a farewell: TLS would wait for a client that does not read.
+func (c *conn) sever() {
+	if t, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		_ = t.NetConn().Close()
+	}
+	_ = c.Close()
+}
+
+// halfCloser is a connection of which one direction can be closed, as httputil.ReverseProxy does.
+type halfCloser interface{ CloseWrite() error }
+
+type halfConn struct{ *conn }
+
+var errNotHalf = errors.New("httpmw: the connection closes both directions only")
+
+func (c halfConn) CloseWrite() error {
+	if half, ok := c.Conn.(halfCloser); ok {
+		return half.CloseWrite()
+	}
+	return errNotHalf
+}

@@ -1,0 +1,106 @@
+// Package httpmw guards HTTP on both sides: New lets a handler run only while an authority allows
+// the request's device, and ends the request when it no longer does, long answers and hijacked
+// connections included; Transport does the same for outgoing calls, until their answer has been
+// read.
+//
+// New is a middleware like any other, func(http.Handler) http.Handler, and resembles
+// http.TimeoutHandler: only that it is not the time that runs out, and that the answer is not
+// buffered. Put it after what authenticates the caller, before what has effects.
+//
+// It does not stop a handler that ignores its context and neither reads nor writes: Go offers no
+// way to. Blocked reads and writes are released by deadlines, as http.ResponseController sets them:
+// a ResponseWriter that has none, http.TimeoutHandler's around the guard for one, leaves a blocked read of
+// the body blocked. Which requests are guarded is for the router to say: there is no list of exceptions here.
+//
+// # Answers
+//
+// A request that is refused or stopped is answered with a [Problem], as application/problem+json
+// (RFC 9457). Its type is the address of one of the paragraphs below.
+//
+// # No identity
+//
+// 401, NO_IDENTITY: the request does not show which device it comes from. The handler was not called.
+//
+// # Invalid device id
+//
+// 400, INVALID_DEVICE_ID: it shows one that no device can have. The handler was not called.
+//
+// # Denied
+//
+// 403, with the authority's code: the device may not execute. The handler was not called, or was
+// stopped before it had sent anything.
+//
+// # Undecided
+//
+// 503, SYSTEM_UNAVAILABLE: the authority could not be asked; GUARD_CLOSED: this server is about to end.
+// With Retry-After where the handler was not called; without, where it was stopped before it had
+// sent anything: work was begun, and nobody is invited to do it twice.
+//
+// What is stopped after something was sent ends with a connection that is cut (HTTP/1.1) or a stream
+// that is reset (HTTP/2), so that half an answer never looks like a whole one.
+package httpmw
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/execguard/execguard/guard"
+)
+
+// New returns a middleware that calls the handler under r, for the device that the request comes
+// from. The handler's request has the run's context: when the device is denied, that one ends first,
+// with the denial as its cause; then reads of the body and writes of the answer that block return;
+// and whatever the handler reads, writes or flushes afterwards fails with the denial. A panic of the
+// handler goes on unchanged. New panics if r, device or an option is nil.
+func New(r guard.Runner, device DeviceFunc, opts ...Option) func(http.Handler) http.Handler {
+	c := newConfig("New", r, device, opts)
+	return func(next http.Handler) http.Handler {
+		if next == nil {
+			mistake("New: the handler is nil")
+		}
+		return &handler{config: c, runner: r, device: device, next: next}
+	}
+}
+
+// handler is the guarded handler.
+type handler struct {
+	config
+	runner guard.Runner
+	device DeviceFunc
+	next   http.Handler
+}
+
+// ServeHTTP is http.Handler's.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id, err := h.device(r)
+	if err != nil {
+		h.refuse(w, r, unidentified(err))
+		return
+	}
+	e := &exchange{handler: h, inner: w, request: r, before: fieldsOf(w.Header())}
+	err = h.runner.Run(r.Context(), id, e.serve)
+	switch {
+	case !e.called:
+		h.refuse(w, r, refused(err))
+	case err != nil:
+		e.cut(err)
+	}
+}
+
+// serve calls the handler, on the goroutine of the request.
+func (e *exchange) serve(ctx context.Context) error {
+	e.ctx, e.called = ctx, true
+	r := e.request.WithContext(ctx)
+	if hasBody(r) {
+		r.Body = body{e}
+	}
+	defer func() {
+		if r.MultipartForm != nil {
+			e.request.MultipartForm = r.MultipartForm // where the server looks for files to remove
+		}
+		e.leave()
+	}()
+	e.next.ServeHTTP(e.writer(), r)
+	e.handled = true
+	return nil
+}
