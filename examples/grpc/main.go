@@ -1,0 +1,79 @@
+// Command grpc shows both sides of grpcmw, over real sockets. A caller of a guarded server is
+// revoked in the middle of a stream: the stream ends with a status that tells why, and the caller's
+// next call is refused. Then a guarded client is revoked, and its own stream ends. Health checks
+// are left out of the guard.
+//
+//	go run ./examples/grpc
+//
+// It needs nothing outside: the authority is the embedded one, in the same process, and its
+// changes reach the guard as hints. The service is described by hand, so that no compiler of
+// .proto files is needed. The status is 0 if all went as grpcmw promises.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/execguard/execguard/guard"
+	"github.com/execguard/execguard/guard/authority"
+)
+
+// The devices of the story.
+const (
+	caller    = "agent:demo:caller:01"    // calls the server, and is revoked
+	colleague = "agent:demo:colleague:01" // calls it too, and is not
+	program   = "worker:demo:program:01"  // is this program where it calls others
+)
+
+// patience ends a story in which something goes on that should not. The story takes less than a
+// second, and the guard's interval is longer than this: what was stopped by then was stopped by a hint.
+const patience = 5 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := demonstrate(ctx, os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "grpc:", err)
+		os.Exit(1)
+	}
+}
+
+// demonstrate has a guarded server called and a guarded client call, and revokes both. Any other
+// outcome than the one that grpcmw promises is an error.
+func demonstrate(ctx context.Context, out io.Writer) error {
+	org, err := register(ctx)
+	if err != nil {
+		return err
+	}
+	g, err := guard.New(org)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	defer org.Subscribe(g.Hint)() // without it, the guard would ask once an interval
+	return newStory(out, org, g).tell(ctx, patience)
+}
+
+// register makes an organisation of an embedded authority that knows the devices.
+func register(ctx context.Context) (*authority.Organisation, error) {
+	a, err := authority.New()
+	if err != nil {
+		return nil, err
+	}
+	org, err := a.AddOrganisation(ctx, "org_grpc_demo", authority.PlanFree)
+	if err != nil {
+		return nil, err
+	}
+	for _, device := range []string{caller, colleague, program} {
+		if _, err := org.Register(ctx, device); err != nil {
+			return nil, err
+		}
+	}
+	return org, nil
+}
