@@ -15,5 +15,14 @@ func (b body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is io.Closer's.
-func (b body) Close() error { return b.request.Body.Close() }
+// Close is io.Closer's. That of HTTP/1.1 reads what is left of a small body.
+func (b body) Close() error {
+	if err := b.enter(&b.reading, false, false); err != nil {
+		return err // the server closes it
+	}
+	err := b.request.Body.Close()
+	if halted := b.exit(&b.reading, err); halted != nil {
+		return halted
+	}
+	return err
+}

@@ -36,6 +36,8 @@ type exchange struct {
 	events  bool  // the answer is an event stream that is to end with an event of ours
 	tail    tail  // how the answer ends
 	conn    *conn // the hijacked connection
+
+	releaseAt time.Time // from when on no write may block any more
 }
 
 // past is a deadline that is over.
@@ -105,8 +107,16 @@ func (e *exchange) hook() {
 func (e *exchange) release() {
 	if c := e.free(halt(e.ctx)); c != nil {
 		c.sever()
+		return
+	}
+	for e.stuck() {
+		<-time.After(retryRelease)
 	}
 }
+
+// retryRelease is how often a write is released that does not come out. Over TLS that happens: the
+// server closes the connection because of our deadline, and the farewell gets a deadline of its own.
+const retryRelease = 10 * time.Millisecond
 
 // free frees what goes through the server, and returns the connection if it was hijacked.
 func (e *exchange) free(err error) *conn {
@@ -120,17 +130,31 @@ func (e *exchange) free(err error) *conn {
 		return e.conn
 	}
 	rc := http.NewResponseController(e.inner)
-	switch {
-	case e.writing > 0 && e.events: // what is inside may be an event, and another one is to follow
-		_ = rc.SetWriteDeadline(time.Now().Add(lastEventTime))
-	case e.writing > 0:
-		_ = rc.SetWriteDeadline(past)
+	e.releaseAt = time.Now()
+	if e.events { // what is inside may be an event, and another one is to follow
+		e.releaseAt = e.releaseAt.Add(lastEventTime)
+	}
+	if e.writing > 0 {
+		_ = rc.SetWriteDeadline(e.releaseAt)
 	}
 	// In HTTP/1.1 what begins an answer reads the rest of the request first.
 	if e.reading > 0 || e.writing > 0 && e.request.ProtoMajor == 1 {
 		_ = rc.SetReadDeadline(past)
 	}
 	return nil
+}
+
+// stuck releases a write once more, and tells whether there is one.
+func (e *exchange) stuck() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over || e.writing == 0 {
+		return false
+	}
+	if !time.Now().Before(e.releaseAt) {
+		_ = http.NewResponseController(e.inner).SetWriteDeadline(past)
+	}
+	return true
 }
 
 // leave ends the guard's part when the handler has returned or panicked, before the server has the

@@ -2,8 +2,10 @@ package httpmw
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -33,10 +35,22 @@ func (e *exchange) hijack() (net.Conn, *bufio.ReadWriter, error) {
 		c.sever()
 		return nil, nil, halted
 	}
+	rebind(buffered, c)
 	if _, ok := raw.(halfCloser); ok {
 		return halfConn{c}, buffered, nil
 	}
 	return c, buffered, nil
+}
+
+// rebind has the buffers that come with a hijacked connection read and write through c. What the
+// client has sent already comes first.
+func rebind(buffered *bufio.ReadWriter, c *conn) {
+	if buffered == nil {
+		return
+	}
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	buffered.Reader.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(early)), c))
+	buffered.Writer.Reset(c)
 }
 
 // conn is a hijacked connection.
@@ -75,8 +89,11 @@ func (c *conn) Close() error {
 
 // sever closes the connection without a farewell: TLS would wait for a client that does not read.
 func (c *conn) sever() {
-	if t, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
-		_ = t.NetConn().Close()
+	switch inner := c.Conn.(type) {
+	case interface{ NetConn() net.Conn }:
+		_ = inner.NetConn().Close()
+	case interface{ sever() }: // another guard's
+		inner.sever()
 	}
 	_ = c.Close()
 }

@@ -232,8 +232,6 @@ func TestWebSocketWhoseClientDoesNotRead(t *testing.T) {
 		_, _ = s.dialWebSocket(t)
 		await(t, "the writes", writing)
 		s.revoke(t)
-		if err := await(t, "the write", over); err == nil {
-			t.Error("the writes go on")
-		}
+		wantDenied(t, await(t, "the write", over), guard.CodeDeviceRevoked)
 	})
 }
