@@ -48,8 +48,9 @@ func rebind(buffered *bufio.ReadWriter, c *conn) {
 	if buffered == nil {
 		return
 	}
-	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	early, _ := buffered.Peek(buffered.Reader.Buffered())
 	buffered.Reader.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(early)), c))
+	_, _ = buffered.Peek(len(early)) // it is where everybody looks for it
 	buffered.Writer.Reset(c)
 }
 
