@@ -32,7 +32,9 @@ func (e *exchange) cut(err error) {
 		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to abort an answer
 	default:
 		forgetBody(rc, e.inner, e.request)
-		e.before.restore(e.inner.Header())
+		if e.before != nil {
+			e.before.restore(e.inner.Header())
+		}
 		e.answer(e.inner, e.request, p)
 	}
 }

@@ -20,24 +20,22 @@ type exchange struct {
 	inner   http.ResponseWriter
 	request *http.Request   // as it came
 	ctx     context.Context //nolint:containedctx // the run's, which the handler's request has
-	before  fields          // of the answer's header
-	called  bool            // the handler was
-	handled bool            // it has returned
+	before  *fields         // of the answer's header; nil: the handler has not seen that
 	can     ability
+	called  bool // the handler was
+	handled bool // it has returned
 
 	mu      sync.Mutex
 	hooked  bool  // release is called on a stop
-	stopped error // the denial
 	over    bool  // the handler has returned
-	reading int   // reads of the body that are inside
-	writing int   // writes that are inside
 	wrote   bool  // an answer was begun
 	broken  bool  // a write has failed, perhaps in the middle
 	events  bool  // the answer is an event stream that is to end with an event of ours
 	tail    tail  // how the answer ends
+	reading int32 // reads of the body that are inside
+	writing int32 // writes that are inside
+	stopped error // the denial
 	conn    *conn // the hijacked connection
-
-	releaseAt time.Time // from when on no write may block any more
 }
 
 // past is a deadline that is over.
@@ -66,7 +64,7 @@ func isHalt(err error) bool {
 // enter lets one read or write in, which may begin the answer, or says why not. The first that may
 // block has the hook set up: a handler that writes a few bytes pays nothing for it, nor does one whose
 // writer could not be released anyway.
-func (e *exchange) enter(inside *int, answers, light bool) error {
+func (e *exchange) enter(inside *int32, answers, light bool) error {
 	if err := halt(e.ctx); err != nil {
 		return err
 	}
@@ -84,7 +82,7 @@ func (e *exchange) enter(inside *int, answers, light bool) error {
 }
 
 // exit lets it out with its error, and says why it must not have been let in.
-func (e *exchange) exit(inside *int, err error) error {
+func (e *exchange) exit(inside *int32, err error) error {
 	e.mu.Lock()
 	*inside--
 	e.broken = e.broken || err != nil && inside == &e.writing
@@ -105,11 +103,12 @@ func (e *exchange) hook() {
 // release frees what blocks inside. It runs after the context has ended, and not before: with the
 // deadline first, net/http would end the request's context itself, without a cause.
 func (e *exchange) release() {
-	if c := e.free(halt(e.ctx)); c != nil {
+	c, at := e.free(halt(e.ctx))
+	if c != nil {
 		c.sever()
 		return
 	}
-	for e.stuck() {
+	for e.stuck(at) {
 		<-time.After(retryRelease)
 	}
 }
@@ -118,40 +117,41 @@ func (e *exchange) release() {
 // server closes the connection because of our deadline, and the farewell gets a deadline of its own.
 const retryRelease = 10 * time.Millisecond
 
-// free frees what goes through the server, and returns the connection if it was hijacked.
-func (e *exchange) free(err error) *conn {
+// free frees what goes through the server, and returns from when on no write may block any more, or
+// the connection if it was hijacked.
+func (e *exchange) free(err error) (hijacked *conn, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.over {
-		return nil
+		return nil, at
 	}
 	e.stopped = err
 	if e.conn != nil {
-		return e.conn
+		return e.conn, at
 	}
 	rc := http.NewResponseController(e.inner)
-	e.releaseAt = time.Now()
+	at = past
 	if e.events { // what is inside may be an event, and another one is to follow
-		e.releaseAt = e.releaseAt.Add(lastEventTime)
+		at = time.Now().Add(lastEventTime)
 	}
 	if e.writing > 0 {
-		_ = rc.SetWriteDeadline(e.releaseAt)
+		_ = rc.SetWriteDeadline(at)
 	}
 	// In HTTP/1.1 what begins an answer reads the rest of the request first.
 	if e.reading > 0 || e.writing > 0 && e.request.ProtoMajor == 1 {
 		_ = rc.SetReadDeadline(past)
 	}
-	return nil
+	return nil, at
 }
 
-// stuck releases a write once more, and tells whether there is one.
-func (e *exchange) stuck() bool {
+// stuck releases a write once more, from then on, and tells whether there is one.
+func (e *exchange) stuck(from time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.over || e.writing == 0 {
 		return false
 	}
-	if !time.Now().Before(e.releaseAt) {
+	if time.Now().After(from) {
 		_ = http.NewResponseController(e.inner).SetWriteDeadline(past)
 	}
 	return true

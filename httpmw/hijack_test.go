@@ -617,8 +617,8 @@ func TestDeniedWhileHijackedAfterTheContextEndedOtherwise(t *testing.T) {
 	}
 }
 
-// Nothing passes a hijacked connection after its context has ended with a denial, however soon it is
-// tried.
+// Nothing passes a hijacked connection, nor the buffers that come with it, after its context has ended
+// with a denial, however soon it is tried.
 func TestHijackedConnectionsPassNothingAfterADenial(t *testing.T) {
 	for name, later := range map[string]func(c net.Conn, b *bufio.ReadWriter) error{
 		"Write": func(c net.Conn, _ *bufio.ReadWriter) error {
@@ -627,6 +627,14 @@ func TestHijackedConnectionsPassNothingAfterADenial(t *testing.T) {
 		},
 		"Read": func(c net.Conn, _ *bufio.ReadWriter) error {
 			_, err := c.Read(make([]byte, 1))
+			return err
+		},
+		"buffered Write": func(_ net.Conn, b *bufio.ReadWriter) error {
+			_, _ = b.WriteString("later")
+			return b.Flush()
+		},
+		"buffered Read": func(_ net.Conn, b *bufio.ReadWriter) error {
+			_, err := b.ReadByte()
 			return err
 		},
 	} {

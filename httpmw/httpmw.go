@@ -77,7 +77,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, unidentified(err))
 		return
 	}
-	e := &exchange{handler: h, inner: w, request: r, before: fieldsOf(w.Header())}
+	e := &exchange{handler: h, inner: w, request: r}
 	err = h.runner.Run(r.Context(), id, e.serve)
 	switch {
 	case !e.called:

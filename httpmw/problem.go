@@ -145,7 +145,7 @@ func writeProblem(w http.ResponseWriter, _ *http.Request, p Problem) {
 	_, _ = w.Write(text) // the answer to HEAD has no body, and a client may be gone
 }
 
-// fields are what stood in the header before the handler was called.
+// fields are what stood in the header before the handler saw it.
 type fields []field
 
 type field struct {
@@ -153,15 +153,17 @@ type field struct {
 	values []string
 }
 
-func fieldsOf(h http.Header) fields {
+var noFields fields //nolint:gochecknoglobals // never changed; the header is empty most times
+
+func fieldsOf(h http.Header) *fields {
 	if len(h) == 0 {
-		return nil
+		return &noFields
 	}
 	fs := make(fields, 0, len(h))
 	for name, values := range h {
 		fs = append(fs, field{name, values})
 	}
-	return fs
+	return &fs
 }
 
 // restore takes back what the handler has prepared: nobody gets that answer, and no proxy or browser

@@ -1,12 +1,9 @@
 package httpmw_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,50 +36,6 @@ func TestABlockedWriteOverTLSIsReleasedAtOnce(t *testing.T) {
 			}
 			close(released)
 			wantCut(t, <-got)
-		})
-	}
-}
-
-// What Hijack returns to buffer the connection is guarded as the connection is: from the context's
-// end on nothing passes, and what fails is the denial.
-func TestNothingPassesAHijackedConnectionAfterTheDenial(t *testing.T) {
-	for name, later := range map[string]func(c net.Conn, b *bufio.ReadWriter) error{
-		"Write": func(c net.Conn, _ *bufio.ReadWriter) error {
-			_, err := c.Write([]byte("later"))
-			return err
-		},
-		"Read": func(c net.Conn, _ *bufio.ReadWriter) error {
-			_, err := c.Read(make([]byte, 1))
-			return err
-		},
-		"buffered Write": func(_ net.Conn, b *bufio.ReadWriter) error {
-			_, _ = b.WriteString("later")
-			return b.Flush()
-		},
-		"buffered Read": func(_ net.Conn, b *bufio.ReadWriter) error {
-			_, err := b.ReadByte()
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			running, over := make(chan struct{}), make(chan error, 1)
-			s := newStand(t, protocols()[0], switching(t, func(r *http.Request, c net.Conn, b *bufio.ReadWriter) {
-				running <- struct{}{}
-				for r.Context().Err() == nil { // sooner than by Done
-					runtime.Gosched()
-				}
-				over <- later(c, b)
-			}))
-			for range 50 {
-				s.authority.Allow(device)
-				learn(t, s.guard)
-				client := s.upgrade(t)
-				await(t, "the handler", running)
-				fmt.Fprint(client, "here")
-				s.revoke(t)
-				wantDenied(t, await(t, "what came later", over), guard.CodeDeviceRevoked)
-				client.wantEnd(t)
-			}
 		})
 	}
 }

@@ -30,8 +30,8 @@ type (
 type ability struct {
 	flush, hijack, from bool
 
-	release bool // what blocks in it can be released
-	room    int  // how many bytes it takes without sending any, and so without blocking
+	release bool  // what blocks in it can be released
+	room    int32 // how many bytes it takes without sending any, and so without blocking
 }
 
 // room is what net/http's writer of HTTP/1.1 holds back before it sends anything (bufferBeforeChunkingSize,
@@ -104,8 +104,15 @@ func (e *exchange) writer() http.ResponseWriter {
 	}
 }
 
-// Header is http.ResponseWriter's.
-func (w writer) Header() http.Header { return w.inner.Header() }
+// Header is http.ResponseWriter's. What it holds is noted as late as this, because net/http copies a
+// header that somebody has asked for.
+func (w writer) Header() http.Header {
+	h := w.inner.Header()
+	if w.before == nil {
+		w.before = fieldsOf(h)
+	}
+	return h
+}
 
 // WriteHeader is http.ResponseWriter's. After a denial it does nothing.
 func (w writer) WriteHeader(status int) {
@@ -144,8 +151,12 @@ func (w writer) WriteString(s string) (int, error) {
 
 // fits tells whether so many bytes more are taken without blocking.
 func (w writer) fits(n int) bool {
-	w.can.room -= n
-	return w.can.room >= 0
+	if n > int(w.can.room) {
+		w.can.room = 0
+		return false
+	}
+	w.can.room -= int32(n) //nolint:gosec // it is less than room
+	return true
 }
 
 // Unwrap is for http.ResponseController. What is written to the writer inside is not guarded.
