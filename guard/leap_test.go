@@ -133,3 +133,28 @@ func TestL4_AKeepThatLosesItsTurnAfterALeapWaitsForTheNext(t *testing.T) {
 		}
 	})
 }
+
+// B3: a hint is asked about at the end of its tenth of an interval, also where a clock has just leapt
+// towards the device's next turn, so that the timer looks as if it came sooner than it does.
+func TestB3_ALeapDoesNotPutAHintOff(t *testing.T) {
+	for turn := 501 * time.Millisecond; turn < time.Second; turn += time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			g, wall, a := newSteppedGuard(t, WithInterval(time.Second), WithTimeout(300*time.Millisecond))
+			startClockRun(t, g)
+			d := g.registry.one("d")[0]
+			now := d.lock()
+			d.due = turn
+			d.unlock(now)
+			wall.step(500 * time.Millisecond)
+			g.Hint("")
+			time.Sleep(time.Microsecond)
+			asked := a.count()
+			g.Hint("d")
+			time.Sleep(110 * time.Millisecond)
+			synctest.Wait()
+			if n := a.count() - asked; n == 0 {
+				t.Errorf("with the next turn at %v, the second hint was not asked about within a tenth of the interval", turn)
+			}
+		})
+	}
+}

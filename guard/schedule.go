@@ -3,6 +3,7 @@ package guard
 import (
 	"container/heap"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,7 +28,8 @@ type schedule struct {
 	entries entries
 	watched int           // entries of devices with work in flight
 	set     time.Duration // when the timer fires; never: it is stopped
-	base    *reading      // what the clock ran from then: where that has changed, set means nothing
+
+	base atomic.Pointer[reading] // what the clock ran from when the timer was set; written under mu
 }
 
 // entry is a device's place in the schedule; guarded by schedule.mu.
@@ -73,9 +75,11 @@ func (s *schedule) wake(d *device, now, at time.Duration, watched bool) {
 
 // reset sets the timer for the earliest entry. The caller holds mu.
 func (s *schedule) reset(now time.Duration) {
+	base := s.clock.base.Load() // before the clock is read: a leap in between is seen next time
 	if len(s.entries) == 0 {
 		s.timer.Stop()
 		s.set = never
+		s.base.Store(base)
 		return
 	}
 	at := s.entries[0].entry.at
@@ -84,12 +88,16 @@ func (s *schedule) reset(now time.Duration) {
 	}
 	// Later is not worth a call into the runtime: the timer fires, finds nothing and is set
 	// anew. That also keeps a stream of short runs from putting the look at the clocks off.
-	// After a leap the timer, which knows of none, still has all its way to go.
-	if at < s.set || s.base != s.clock.base.Load() {
-		s.set, s.base = at, s.clock.base.Load() // before the clock is read: a leap in between is seen next time
-		s.timer.Reset(at - s.clock.now())       // now may be old: who brought it may have waited for the lock
+	if at < s.set || s.base.Load() != base {
+		s.set = at
+		s.base.Store(base)
+		s.timer.Reset(at - s.clock.now()) // now may be old: who brought it may have waited for the lock
 	}
 }
+
+// leapt tells whether one of the clocks may have leapt since the timer was set: the timer knows
+// nothing of that, and still has all its way to go.
+func (s *schedule) leapt() bool { return s.base.Load() != s.clock.base.Load() }
 
 func (s *schedule) fire() {
 	now := s.clock.set().elapsed

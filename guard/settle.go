@@ -19,10 +19,10 @@ func (d *device) settle(now time.Duration) {
 		}
 	}
 	// Later than it is woken already is not worth a call: woken early, it finds nothing to do
-	// and says when to come again. So it is when nothing is in flight any more. But a time of
-	// waking that is past is one that a clock has leapt over, and the timer knows nothing of that.
+	// and says when to come again. So it is when nothing is in flight any more. But where a clock has
+	// leapt, towards that time or over it, the timer does not know.
 	at, watched := d.nextWake(), d.running()
-	if at < d.wakeAt || d.wakeAt <= now || watched && !d.watched || d.wakeAt == never && d.watched {
+	if at < d.wakeAt || d.wakeAt <= now || watched && !d.watched || d.wakeAt == never && d.watched || d.guard.schedule.leapt() {
 		d.wakeAt, d.watched = at, watched
 		d.guard.schedule.wake(d, now, at, watched)
 	}
