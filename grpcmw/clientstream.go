@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -38,8 +39,9 @@ func StreamClient(r guard.Runner, device DeviceFunc, opts ...Option) grpc.Stream
 			return nil, refused(ctx, err)
 		}
 		s := &clientStream{ctx: run, session: session, single: !desc.ServerStreams}
+		guard.AfterStop(run, func() { s.end(halt(run)) }) // a stream that is dropped, too
 		return s.open(func() (grpc.ClientStream, error) {
-			return streamer(run, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(s.end))...)
+			return streamer(run, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(s.tried))...)
 		})
 	}
 }
@@ -50,7 +52,9 @@ type clientStream struct {
 
 	ctx     context.Context //nolint:containedctx // the run's: a stream has a context
 	session *guard.Session
-	single  bool // the server sends one message, and with it the stream is over
+	single  bool         // the server sends one message, and with it the stream is over
+	inside  atomic.Int32 // calls of the caller's that are under way
+	try     atomic.Pointer[finished]
 }
 
 func (s *clientStream) open(streamer func() (grpc.ClientStream, error)) (grpc.ClientStream, error) {
@@ -60,7 +64,9 @@ func (s *clientStream) open(streamer func() (grpc.ClientStream, error)) (grpc.Cl
 			s.end(errUnwound)
 		}
 	}()
+	s.inside.Add(1)
 	inner, err := streamer()
+	s.inside.Add(-1)
 	returned = true
 	if err != nil {
 		return nil, s.over(err)
@@ -77,13 +83,23 @@ func (f *finished) Error() string { return f.err.Error() }
 
 func (f *finished) Unwrap() error { return f.err }
 
-// end ends the run, without waiting. grpc calls it too, once the call is over.
+// end ends the run, without waiting.
 func (s *clientStream) end(err error) {
 	if err == nil || errors.Is(err, io.EOF) {
 		s.session.End(nil)
 		return
 	}
 	s.session.End(&finished{err})
+}
+
+// tried is called by grpc when a call is over. While a call of the caller's is under way that may be
+// one try of many, if something inside tries again: then it is for that one to say what came of it. When
+// none is, nobody may ever read the stream to its end.
+func (s *clientStream) tried(err error) {
+	s.try.Store(&finished{err})
+	if s.inside.Load() == 0 {
+		s.end(err)
+	}
 }
 
 // over is for a call that is over: it returns the denial, where there was one before the end, or err.
@@ -109,11 +125,24 @@ func (s *clientStream) stopped() error {
 	return nil
 }
 
+// Trailer is grpc.ClientStream's. After a denial there is none: grpc's may be on its way still.
+func (s *clientStream) Trailer() metadata.MD {
+	if s.stopped() != nil {
+		return nil
+	}
+	return s.ClientStream.Trailer()
+}
+
 // Header is grpc.ClientStream's.
 func (s *clientStream) Header() (metadata.MD, error) {
+	s.inside.Add(1)
 	md, err := s.ClientStream.Header()
+	s.inside.Add(-1)
 	if err != nil {
 		return nil, s.over(err)
+	}
+	if last := s.try.Load(); last != nil {
+		s.end(last.err) // the answer was nothing but a trailer
 	}
 	if stopped := s.stopped(); stopped != nil {
 		return nil, stopped
@@ -135,7 +164,9 @@ func (s *clientStream) SendMsg(m any) error {
 	if err := s.stopped(); err != nil {
 		return err
 	}
+	s.inside.Add(1)
 	err := s.ClientStream.SendMsg(m)
+	s.inside.Add(-1)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return s.over(err)
 	}
@@ -150,9 +181,12 @@ func (s *clientStream) RecvMsg(m any) error {
 	if err := s.stopped(); err != nil {
 		return err
 	}
+	s.inside.Add(1)
 	err := s.ClientStream.RecvMsg(m)
+	s.inside.Add(-1)
 	if err != nil || s.single {
 		return s.over(err)
 	}
+	s.try.Store(nil)
 	return s.stopped()
 }

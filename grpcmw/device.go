@@ -14,13 +14,15 @@ import (
 )
 
 // ErrNoIdentity is matched by what the DeviceFuncs of this package return where a call does not
-// show which device it comes from, and by the error that an interceptor returns then.
+// show which device it comes from, and by the error that an interceptor returns then, in this process:
+// on the other side that is Unauthenticated with NO_IDENTITY.
 var ErrNoIdentity = errors.New("grpcmw: no identity")
 
 // DeviceFunc says which device a call stands for. It is called before the call, on several
 // goroutines at once; fullMethod is «/package.Service/Method». An error refuses the call with
 // Unauthenticated, or with Unavailable where it matches guard.ErrUnavailable: whoever knows the device could not
-// be asked. Its text goes to nobody.
+// be asked. Its text is neither sent nor printed; errors.Is and errors.As
+// find it in process. The guard, which is not asked then, tells its observers nothing of it.
 //
 // For the client interceptors ctx is the outgoing call's. FromMetadata, FromTLS and FromBearer read
 // what is incoming, also there: with them a server that calls another does so for its own caller.
@@ -50,6 +52,9 @@ func FromMetadata(key string) DeviceFunc {
 // (tls.RequireAndVerifyClientCert): its SPIFFE id, else its first DNS name, else its common name. A
 // call without a verified certificate has no identity, and neither has one whose certificate was
 // checked by tls.Config.VerifyPeerCertificate alone.
+//
+// A SPIFFE id has slashes, which MachineID and guard/authority take in no id: for those, wrap FromTLS in a
+// DeviceFunc that replaces them.
 func FromTLS() DeviceFunc {
 	return func(ctx context.Context, _ string) (string, error) {
 		id, err := certificateID(connectionState(ctx))

@@ -8,7 +8,7 @@ import (
 	"github.com/execguard/execguard/guard"
 )
 
-// Option changes one setting of an interceptor.
+// Option changes one setting of an interceptor. WithPanicReport has an effect with StreamServer only.
 type Option interface{ apply(c *config) }
 
 type optionFunc func(c *config)

@@ -20,8 +20,11 @@ func (h *handling) reportPanic() {
 	h.report(h.stream.Context(), h.method, h.value, debug.Stack())
 }
 
+// logger is made once: grpc keeps its components in a map that it does not lock.
+var logger = grpclog.Component(domain) //nolint:gochecknoglobals // as grpc's own packages do
+
 func logPanic(_ context.Context, fullMethod string, value any, stack []byte) {
-	grpclog.Component("execguard").Errorf("grpcmw: the handler of %s panicked: %s\n%s", fullMethod, panicText(value), stack)
+	logger.Errorf("grpcmw: the handler of %s panicked: %s\n%s", fullMethod, panicText(value), stack)
 }
 
 // panicText prints no value but the runtime's own: there might be a secret in it.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -51,12 +52,25 @@ func newStatus(c codes.Code, d guard.Decision, p phase, inside error) error {
 	return &statusError{status: s, inside: inside}
 }
 
-// text makes of a word of the authority's what can be sent: protobuf takes no other strings.
-func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+// longestText is how much of a word of the authority's is sent, or believed: a status travels in a header.
+const longestText = 1 << 10
+
+// text makes of a word of the authority's what can be sent, for protobuf takes only UTF-8, and what can
+// be printed in one line.
+func text(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s[:min(len(s), longestText)])
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
 
 // FromError finds the denial in an error of a gRPC call: the guard's own where it was denied in this
 // process, and otherwise what the status of a guarded server tells: the code, the request id, when
-// to try again, and whether the call had begun. It returns false where there is no denial: for other
+// to try again (5 s where the authority did not say), and whether the call had begun; the device's id is
+// not on the wire, and DeviceID "" then. It returns false where there is no denial: for other
 // errors, for a call without identity and for a guard that was closed.
 func FromError(err error) (*guard.DeniedError, bool) {
 	if denied := (*guard.DeniedError)(nil); errors.As(err, &denied) {
@@ -91,12 +105,12 @@ func fromDetails(details []any) (*guard.DeniedError, bool) {
 
 // fromInfo is the denial that an ErrorInfo of ours tells of; nil where it tells of none.
 func fromInfo(info *errdetails.ErrorInfo) *guard.DeniedError {
-	code := guard.Code(info.GetReason())
+	code := guard.Code(text(info.GetReason()))
 	if slices.Contains([]guard.Code{"", guard.CodeAllow, codeNoIdentity, codeGuardClosed}, code) {
 		return nil
 	}
 	return &guard.DeniedError{
-		Decision: guard.Decision{Code: code, RequestID: info.GetMetadata()[keyRequestID]},
+		Decision: guard.Decision{Code: code, RequestID: text(info.GetMetadata()[keyRequestID])},
 		InFlight: info.GetMetadata()[keyPhase] == string(phaseRun),
 	}
 }

@@ -3,7 +3,7 @@ package grpcmw
 import (
 	"context"
 	"runtime"
-	"sync/atomic"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -46,7 +46,9 @@ type handling struct {
 	report  panicReport
 	started chan context.Context // the run's, when the handler is called
 	over    chan struct{}        // closed when Run has returned or panicked, unless the interceptor has left
-	state   atomic.Int32         // ended or left, whichever comes first
+
+	mu    sync.Mutex // held also while the handler sets metadata: grpc reads it when the interceptor has returned
+	state int32      // ended or left, whichever comes first
 
 	// Written before over is closed, read after that.
 	call
@@ -64,13 +66,15 @@ const (
 // run is the handler's goroutine.
 func (h *handling) run(r guard.Runner, id string, handler func(grpc.ServerStream) error) {
 	returned := false
+	defer func() { // also where the report ends the goroutine
+		if h.leave(ended) {
+			close(h.over)
+		}
+	}()
 	defer func() {
 		if !returned {
 			h.unwound, h.value = true, recover()
 			h.reportPanic()
-		}
-		if h.state.CompareAndSwap(0, ended) {
-			close(h.over)
 		}
 	}()
 	h.err = r.Run(h.stream.Context(), id, func(ctx context.Context) error {
@@ -78,10 +82,21 @@ func (h *handling) run(r guard.Runner, id string, handler func(grpc.ServerStream
 			return err
 		}
 		h.started <- ctx
-		h.work = handler(&serverStream{h.stream, ctx})
+		h.work = handler(&serverStream{h.stream, ctx, h})
 		return h.work
 	})
 	returned = true
+}
+
+// leave notes how it ends, and tells whether that is the first to come.
+func (h *handling) leave(how int32) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	first := h.state == 0
+	if first {
+		h.state = how
+	}
+	return first
 }
 
 // wait is the interceptor's goroutine. An end of the caller's does not concern it: grpc releases the
@@ -97,7 +112,7 @@ func (h *handling) wait() error {
 			return h.outcome()
 		case <-done:
 			done = nil
-			if err := halt(run); err != nil && h.state.CompareAndSwap(0, left) {
+			if err := halt(run); err != nil && h.leave(left) {
 				return lost(err)
 			}
 		}
@@ -120,6 +135,7 @@ type serverStream struct {
 	grpc.ServerStream
 
 	ctx context.Context //nolint:containedctx // the run's: a stream has a context
+	h   *handling
 }
 
 // Context is grpc.ServerStream's.
@@ -163,6 +179,11 @@ func (s *serverStream) SetHeader(md metadata.MD) error {
 	if err := s.stopped(); err != nil {
 		return err
 	}
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.h.state == left {
+		return s.stopped()
+	}
 	return s.ServerStream.SetHeader(md)
 }
 
@@ -176,7 +197,9 @@ func (s *serverStream) SendHeader(md metadata.MD) error {
 
 // SetTrailer is grpc.ServerStream's. After a denial it does nothing.
 func (s *serverStream) SetTrailer(md metadata.MD) {
-	if halt(s.ctx) == nil {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.h.state != left && halt(s.ctx) == nil {
 		s.ServerStream.SetTrailer(md)
 	}
 }

@@ -46,11 +46,14 @@ func hide(err error) *hidden {
 // Error names the device, the code, the authority's reason and its request id.
 func (e *DeniedError) Error() string {
 	var b strings.Builder
-	b.WriteString("guard: device " + strconv.Quote(e.DeviceID))
+	b.WriteString("guard: ")
+	if e.DeviceID != "" || e.Decision.Code == CodeInvalidDeviceID { // it is not known of a denial from afar
+		b.WriteString("device " + strconv.Quote(e.DeviceID) + " ")
+	}
 	if e.InFlight {
-		b.WriteString(" stopped: ")
+		b.WriteString("stopped: ")
 	} else {
-		b.WriteString(" refused: ")
+		b.WriteString("refused: ")
 	}
 	b.WriteString(string(e.Decision.Code))
 	if e.Decision.Reason != "" {

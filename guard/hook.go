@@ -17,7 +17,8 @@ type hook struct {
 // ctx stands: after the run's context has ended, or also later where that had ended before, with the caller's.
 // f is not called where the function returns without having been stopped. It is what
 // context.AfterFunc is for contexts, at a fraction of the cost. Where runs are nested, or ctx stands
-// in none, the end of ctx with a guard's stop as its cause counts too. Where the run has been stopped before,
+// in none, the end of ctx with a guard's stop as its cause counts too, but not a stop of an outer run
+// after ctx has ended otherwise. Where the run has been stopped before,
 // f is called at once.
 //
 // It is for what a context does not reach, such as a read that blocks. f may still be running, or
@@ -48,6 +49,7 @@ func (r *run) afterStop(h *hook) {
 	}
 	// Either who tells the run has found h there, or the stop is found here.
 	if _, why := r.cause(); why != nil {
+		r.cancel(why) // first, also where who tells has not come so far
 		h.call()
 	}
 }

@@ -25,8 +25,11 @@ type Session struct {
 // stream that is handed on. Like Run it waits for the authority and returns what Run returns where
 // the work must not start. Otherwise it returns the context that the work has to obey, which ends as
 // a function's would, and the Session, to be ended with the work. A goroutine holds the run open until
-// then. A Session that is forgotten ends with ctx; after a denial it is waited for, as Run waits for a
-// function, and told of when it overruns: AfterStop is how to see to its end. r must call its function once.
+// then. With an error the context and the Session are nil.
+//
+// A Session that is forgotten ends with ctx. After a denial nothing but End ends it, because the work may go
+// on, as Run waits for a function, and it is told of when it overruns: AfterStop is where to see to its
+// end. r must call its function once. ExampleBegin shows a body that is read under a guard.
 func Begin(ctx context.Context, r Runner, deviceID string) (context.Context, *Session, error) {
 	if isNil(r) {
 		return nil, nil, errNoRunner
@@ -55,7 +58,7 @@ func (s *Session) run(ctx context.Context, r Runner, deviceID string, started ch
 	s.err = r.Run(ctx, deviceID, func(ctx context.Context) error {
 		select {
 		case started <- ctx:
-		default: // a Runner that calls again finds the work done
+		default: // a Runner that calls again and again
 			return s.work
 		}
 		select {
@@ -82,7 +85,7 @@ func (s *Session) End(work error) {
 // Wait waits until the run is over, and returns what Run returned: the denial where the device was
 // denied before the run was over, and otherwise what End was given, or the cause of the context that
 // ended first. A denial that is learnt while End is called may be before it or after. Wait blocks until
-// End is called or the caller's context has ended, and for the guard's observers.
+// End is called, or the caller's context has ended without a denial, and for the guard's observers.
 func (s *Session) Wait() error {
 	<-s.ended
 	return s.err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/execguard/execguard/guard"
@@ -17,6 +18,7 @@ func watch(b *answerBody, resp *http.Response) (*http.Response, error) {
 	if b.inner == nil {
 		b.inner = http.NoBody
 	}
+	b.closeOnce = sync.OnceValue(b.inner.Close)
 	b.unhook = context.AfterFunc(b.ctx, b.cut)
 	if err := b.ended(); err != nil { // an answer that comes after a denial is none
 		return nil, b.fail(err)
@@ -36,18 +38,19 @@ func watch(b *answerBody, resp *http.Response) (*http.Response, error) {
 
 // answerBody is the body of an answer as the caller reads it.
 type answerBody struct {
-	inner   io.ReadCloser
-	ctx     context.Context //nolint:containedctx // the run's, which goes on until the body is over
-	session *guard.Session
-	over    atomic.Bool // it was read to its end, or closed: the end of ctx says nothing any more
-	unhook  func() bool // it is cut when ctx ends
+	inner     io.ReadCloser
+	closeOnce func() error    // closes inner
+	ctx       context.Context //nolint:containedctx // the run's, which goes on until the body is over
+	session   *guard.Session
+	over      atomic.Bool // it was read to its end, or closed: the end of ctx says nothing any more
+	unhook    func() bool // it is cut when ctx ends
 }
 
 // cut closes the body when the run's context ends: after a 101 net/http does not watch it any more,
 // and other transports may not do so at all.
 func (b *answerBody) cut() {
 	if err := b.ended(); err != nil {
-		_ = b.inner.Close()
+		_ = b.closeOnce()
 		b.session.End(err)
 	}
 }
@@ -96,7 +99,7 @@ func (b *answerBody) pass(through func([]byte) (int, error), p []byte) (int, err
 
 // Close is io.Closer's. It returns the denial of a call that was cut before its end.
 func (b *answerBody) Close() error {
-	err := b.inner.Close()
+	err := b.closeOnce()
 	if why := b.ended(); why != nil {
 		return b.end(why, err)
 	}
@@ -105,7 +108,7 @@ func (b *answerBody) Close() error {
 
 // fail ends a call that has to end.
 func (b *answerBody) fail(why error) error {
-	_ = b.inner.Close()
+	_ = b.closeOnce()
 	return b.end(why, why)
 }
 

@@ -5,7 +5,7 @@ type body struct{ *exchange }
 
 // Read is io.Reader's.
 func (b body) Read(p []byte) (int, error) {
-	if err := b.enter(&b.reading, false, false); err != nil {
+	if err := b.enter(&b.reading, false, blocking); err != nil {
 		return 0, err
 	}
 	n, err := b.request.Body.Read(p)
@@ -17,7 +17,7 @@ func (b body) Read(p []byte) (int, error) {
 
 // Close is io.Closer's. That of HTTP/1.1 reads what is left of a small body.
 func (b body) Close() error {
-	if err := b.enter(&b.reading, false, false); err != nil {
+	if err := b.enter(&b.reading, false, blocking); err != nil {
 		return err // the server closes it
 	}
 	err := b.request.Body.Close()

@@ -16,27 +16,38 @@ const lastEventTime = time.Second
 func (e *exchange) cut(err error) {
 	e.mu.Lock()
 	e.stopped = err // also where no timer has fired: what the handler left behind writes no more
-	hijacked, wrote, whole := e.conn != nil, e.wrote, e.events && !e.broken && e.writing == 0 && e.tail.betweenEvents()
+	hijacked, wrote, eof, broken := e.conn != nil, e.wrote, e.eof, e.broken
+	whole := e.events && !e.broken && e.writing == 0 && e.tail.betweenEvents()
 	e.mu.Unlock()
 	rc, p := http.NewResponseController(e.inner), stopped(err)
 	switch {
 	case hijacked: // and closed by now
 	case wrote:
+		defer e.breakOff(rc) // also where the last event's function panics
 		if whole {
 			e.sendLastEvent(rc, p)
 		}
-		e.breakOff(rc)
 		if f := e.request.MultipartForm; f != nil {
 			_ = f.RemoveAll() // the server does not after a panic
 		}
 		panic(http.ErrAbortHandler) //nolint:forbidigo // net/http's way to abort an answer
 	default:
-		forgetBody(rc, e.inner, e.request)
-		if e.before != nil {
-			e.before.restore(e.inner.Header())
-		}
-		e.answer(e.inner, e.request, p)
+		e.answerStopped(rc, p, eof, broken)
 	}
+}
+
+// answerStopped sends the answer in the place of the handler's.
+func (e *exchange) answerStopped(rc *http.ResponseController, p Problem, eof, released bool) {
+	if e.before != nil {
+		e.before.restore(e.inner.Header())
+	}
+	if !eof {
+		forgetBody(rc, e.inner, e.request)
+	}
+	if released {
+		_ = rc.SetWriteDeadline(time.Now().Add(lastEventTime)) // what was inside is out
+	}
+	e.answer(e.inner, e.request, p)
 }
 
 // breakOff sees to it that nothing more of the answer is sent, not even what is in a buffer.
@@ -102,10 +113,8 @@ func (e *exchange) noteTail(end string) {
 	if e.lastEvent == nil {
 		return
 	}
-	events := isEventStream(e.inner.Header())
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.events = events
 	for _, b := range []byte(end) {
 		e.tail.last = [3]byte{e.tail.last[1], e.tail.last[2], b}
 	}

@@ -13,9 +13,11 @@ import (
 // show which device it comes from.
 var ErrNoIdentity = errors.New("httpmw: no identity")
 
-// DeviceFunc says which device a request stands for. It is called before the handler, on several
-// goroutines at once. An error refuses the request with 401, or with 503 where it matches
-// guard.ErrUnavailable: whoever knows the device could not be asked. Its text goes to nobody.
+// DeviceFunc says which device a request stands for. It is called before the handler, or before the
+// request is sent, on several goroutines at once. For New an error refuses the request with 401, or with
+// 503 where it matches guard.ErrUnavailable: whoever knows the device could not be asked. Its text is not
+// sent; WithAnswer finds it in Problem.Err. For Transport r is the outgoing request, and an error is
+// returned as it is: FromHeader and FromBearer read what is about to be sent, FromTLS finds nothing.
 type DeviceFunc func(r *http.Request) (deviceID string, err error)
 
 // Fixed says that this process is the device, whoever the request comes from.
@@ -43,6 +45,9 @@ func FromHeader(name string) DeviceFunc {
 // (tls.RequireAndVerifyClientCert): its SPIFFE id, else its first DNS name, else its common name. A
 // request without a verified certificate has no identity, and neither has one whose certificate was
 // checked by tls.Config.VerifyPeerCertificate alone.
+//
+// A SPIFFE id has slashes, which MachineID and guard/authority take in no id: for those, wrap FromTLS in a
+// DeviceFunc that replaces them.
 func FromTLS() DeviceFunc {
 	return func(r *http.Request) (string, error) {
 		id, err := certificateID(r.TLS)

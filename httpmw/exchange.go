@@ -3,6 +3,7 @@ package httpmw
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type exchange struct {
 	over    bool  // the handler has returned
 	wrote   bool  // an answer was begun
 	broken  bool  // a write has failed, perhaps in the middle
+	eof     bool  // the request's body was read to its end
 	events  bool  // the answer is an event stream that is to end with an event of ours
 	tail    tail  // how the answer ends
 	reading int32 // reads of the body that are inside
@@ -64,7 +66,7 @@ func isHalt(err error) bool {
 // enter lets one read or write in, which may begin the answer, or says why not. The first that may
 // block has the hook set up: a handler that writes a few bytes pays nothing for it, nor does one whose
 // writer could not be released anyway.
-func (e *exchange) enter(inside *int32, answers, light bool) error {
+func (e *exchange) enter(inside *int32, answers bool, bytes int) error {
 	if err := halt(e.ctx); err != nil {
 		return err
 	}
@@ -73,11 +75,15 @@ func (e *exchange) enter(inside *int32, answers, light bool) error {
 	if e.stopped != nil {
 		return e.stopped
 	}
-	if !light && !e.hooked && !e.over && e.can.release {
+	if bytes > int(e.can.room) && !e.hooked && !e.over && e.can.release {
 		e.hook()
 	}
+	e.can.room = int32(max(int(e.can.room)-bytes, noRoom)) //nolint:gosec // it shrinks
 	*inside++
-	e.wrote = e.wrote || answers
+	if answers && !e.wrote {
+		// Now and not later: the header belongs to the handler, which may set trailers meanwhile.
+		e.wrote, e.events = true, e.lastEvent != nil && isEventStream(e.inner.Header())
+	}
 	return nil
 }
 
@@ -86,6 +92,7 @@ func (e *exchange) exit(inside *int32, err error) error {
 	e.mu.Lock()
 	*inside--
 	e.broken = e.broken || err != nil && inside == &e.writing
+	e.eof = e.eof || inside == &e.reading && errors.Is(err, io.EOF)
 	stopped := e.stopped
 	e.mu.Unlock()
 	if stopped != nil {
@@ -108,13 +115,15 @@ func (e *exchange) release() {
 		c.sever()
 		return
 	}
-	for e.stuck(at) {
-		<-time.After(retryRelease)
+	for wait := retryRelease; e.inside(); wait = min(2*wait, lastEventTime) {
+		<-time.After(wait)
+		e.freeAgain(at)
 	}
 }
 
-// retryRelease is how often a write is released that does not come out. Over TLS that happens: the
-// server closes the connection because of our deadline, and the farewell gets a deadline of its own.
+// retryRelease is when what does not come out is released again, and then less and less often. Over
+// TLS that happens: the server closes the connection because of our deadline, and the farewell gets a
+// deadline of its own. A read may be writing: «100 Continue».
 const retryRelease = 10 * time.Millisecond
 
 // free frees what goes through the server, and returns from when on no write may block any more, or
@@ -134,7 +143,7 @@ func (e *exchange) free(err error) (hijacked *conn, at time.Time) {
 	if e.events { // what is inside may be an event, and another one is to follow
 		at = time.Now().Add(lastEventTime)
 	}
-	if e.writing > 0 {
+	if e.writing > 0 && e.wrote { // else the answer is still ours to give, and HTTP/2 has no way back
 		_ = rc.SetWriteDeadline(at)
 	}
 	// In HTTP/1.1 what begins an answer reads the rest of the request first.
@@ -144,17 +153,21 @@ func (e *exchange) free(err error) (hijacked *conn, at time.Time) {
 	return nil, at
 }
 
-// stuck releases a write once more, from then on, and tells whether there is one.
-func (e *exchange) stuck(from time.Time) bool {
+// inside tells whether there is anything to release.
+func (e *exchange) inside() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.over || e.writing == 0 {
-		return false
-	}
-	if time.Now().After(from) {
+	return !e.over && (e.writing > 0 || e.reading > 0 && e.request.ProtoMajor == 1)
+}
+
+// freeAgain releases what is still inside, from then on.
+func (e *exchange) freeAgain(from time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.over && time.Now().After(from) && (e.writing > 0 || e.reading > 0) {
+		e.broken = true
 		_ = http.NewResponseController(e.inner).SetWriteDeadline(past)
 	}
-	return true
 }
 
 // leave ends the guard's part when the handler has returned or panicked, before the server has the

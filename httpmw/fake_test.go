@@ -143,7 +143,7 @@ func problem(t testing.TB, resp *http.Response, status int, code string) httpmw.
 	if err := json.Unmarshal(text, &p); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	if p.Status != status || p.Code != code || p.Title == "" || p.Type == "" {
+	if p.Status != status || string(p.Code) != code || p.Title == "" || p.Type == "" {
 		t.Errorf("problem = %+v, want status %d and code %s", p, status, code)
 	}
 	return p

@@ -93,7 +93,7 @@ func FuzzAnswer(f *testing.F) {
 			t.Fatalf("%v: %s", err, text)
 		}
 		valid := func(s string) string { return string([]rune(s)) }
-		if p.Code != valid(code) || p.RequestID != valid(request) || p.Status != resp.StatusCode || p.Status < 400 {
+		if string(p.Code) != valid(code) || p.RequestID != valid(request) || p.Status != resp.StatusCode || p.Status < 400 {
 			t.Errorf("problem = %+v of %q, %q; status %d", p, code, request, resp.StatusCode)
 		}
 		if len(resp.Header) > 4 || resp.Header.Get("Content-Length") != strconv.Itoa(len(text)) {

@@ -14,7 +14,7 @@ import (
 // hijack hands the connection to the handler. It stays guarded until it is closed: the run waits
 // for that, and a denial closes it.
 func (e *exchange) hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if err := e.enter(&e.writing, false, false); err != nil {
+	if err := e.enter(&e.writing, false, blocking); err != nil {
 		return nil, nil, err
 	}
 	raw, buffered, err := http.NewResponseController(e.inner).Hijack()
@@ -51,6 +51,9 @@ func rebind(buffered *bufio.ReadWriter, c *conn) {
 	early, _ := buffered.Peek(buffered.Reader.Buffered())
 	buffered.Reader.Reset(io.MultiReader(bytes.NewReader(bytes.Clone(early)), c))
 	_, _ = buffered.Peek(len(early)) // it is where everybody looks for it
+	if buffered.Writer.Buffered() > 0 {
+		_ = buffered.Flush()
+	}
 	buffered.Writer.Reset(c)
 }
 

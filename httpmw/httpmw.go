@@ -7,10 +7,16 @@
 // http.TimeoutHandler: only that it is not the time that runs out, and that the answer is not
 // buffered. Put it after what authenticates the caller, before what has effects.
 //
+// Every request that is guarded waits for the authority before it begins (those of one device that
+// come at once share a question), and so does every call of Transport. guard.WithReuse saves that, and
+// says what it gives up.
+//
 // It does not stop a handler that ignores its context and neither reads nor writes: Go offers no
 // way to. Blocked reads and writes are released by deadlines, as http.ResponseController sets them:
 // a ResponseWriter that has none, http.TimeoutHandler's around the guard for one, leaves a blocked read of
 // the body blocked. Which requests are guarded is for the router to say: there is no list of exceptions here.
+// What is not allowed to begin is told to the guard's observers, but for a request without identity:
+// the guard is not asked then, and only WithAnswer hears of it.
 //
 // # Answers
 //
@@ -28,16 +34,19 @@
 // # Denied
 //
 // 403, with the authority's code: the device may not execute. The handler was not called, or was
-// stopped before it had sent anything.
+// stopped before it had written anything.
 //
 // # Undecided
 //
 // 503, SYSTEM_UNAVAILABLE: the authority could not be asked; GUARD_CLOSED: this server is about to end.
-// With Retry-After where the handler was not called; without, where it was stopped before it had
-// sent anything: work was begun, and nobody is invited to do it twice.
+// With Retry-After where the handler was not called, 5 s if the authority did not say; without, where it
+// was stopped before it had written anything: work was begun, and nobody is invited to do it twice.
 //
-// What is stopped after something was sent ends with a connection that is cut (HTTP/1.1) or a stream
-// that is reset (HTTP/2), so that half an answer never looks like a whole one.
+// What is stopped after something was written, even if that lay in a buffer still, ends with a
+// connection that is cut (HTTP/1.1) or a stream that is reset (HTTP/2), so that half an answer never
+// looks like a whole one. Like any handler that breaks off it panics with http.ErrAbortHandler: who
+// recovers from panics outside of it had better let that one pass. If not, the answer is cut all the same, where
+// the writers in between have an Unwrap.
 package httpmw
 
 import (
@@ -52,6 +61,12 @@ import (
 // with the denial as its cause; then reads of the body and writes of the answer that block return;
 // and whatever the handler reads, writes or flushes afterwards fails with the denial. A panic of the
 // handler goes on unchanged. New panics if r, device or an option is nil.
+//
+// A connection that the handler hijacks stays guarded, and its request's context live, until it is
+// closed: ServeHTTP does not return before that, though the handler has. A denial closes it without a
+// farewell, so that a WebSocket's client sees an end and no close frame. It comes wrapped: what its type can do
+// beyond net.Conn is out of reach, but for CloseWrite. One that nobody closes keeps its
+// run, and Guard.Shutdown waits for that.
 func New(r guard.Runner, device DeviceFunc, opts ...Option) func(http.Handler) http.Handler {
 	c := newConfig("New", r, device, opts)
 	return func(next http.Handler) http.Handler {
@@ -74,7 +89,7 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id, err := h.device(r)
 	if err != nil {
-		h.refuse(w, r, unidentified(err))
+		h.refuse(w, r, unidentified(r.Context(), err))
 		return
 	}
 	e := &exchange{handler: h, inner: w, request: r}

@@ -51,7 +51,7 @@ func TestWithAnswerAnswersAStop(t *testing.T) {
 				t.Errorf("the request's own context: %v", r.Context().Err())
 			}
 			w.WriteHeader(p.Status)
-			_, _ = io.WriteString(w, p.Code)
+			_, _ = io.WriteString(w, string(p.Code))
 		})))
 		resp, text := send(t, c, request(t, http.MethodGet, url, nil))
 		if resp.StatusCode != http.StatusForbidden || text != "DEVICE_REVOKED" || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
@@ -104,9 +104,11 @@ func TestWithAnswerWithoutABody(t *testing.T) {
 // A body without a status is no 200.
 func TestWithAnswerWithoutAStatus(t *testing.T) {
 	for name, write := range map[string]func(http.ResponseWriter, *http.Request, httpmw.Problem){
-		"a body": func(w http.ResponseWriter, _ *http.Request, p httpmw.Problem) { _, _ = io.WriteString(w, p.Code) },
+		"a body": func(w http.ResponseWriter, _ *http.Request, p httpmw.Problem) {
+			_, _ = io.WriteString(w, string(p.Code))
+		},
 		"copied": func(w http.ResponseWriter, _ *http.Request, p httpmw.Problem) {
-			_, _ = io.Copy(w, strings.NewReader(p.Code))
+			_, _ = io.Copy(w, strings.NewReader(string(p.Code)))
 		},
 		"no bytes": func(w http.ResponseWriter, _ *http.Request, _ httpmw.Problem) { _, _ = w.Write(nil) },
 		"a flush only": func(w http.ResponseWriter, _ *http.Request, _ httpmw.Problem) {
@@ -115,7 +117,7 @@ func TestWithAnswerWithoutAStatus(t *testing.T) {
 		"a Flusher": func(w http.ResponseWriter, _ *http.Request, _ httpmw.Problem) { w.(http.Flusher).Flush() },
 		"hints before": func(w http.ResponseWriter, _ *http.Request, p httpmw.Problem) {
 			w.WriteHeader(http.StatusEarlyHints)
-			_, _ = io.WriteString(w, p.Code)
+			_, _ = io.WriteString(w, string(p.Code))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

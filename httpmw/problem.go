@@ -1,6 +1,7 @@
 package httpmw
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,27 +18,29 @@ const retryAfter = 5 * time.Second
 
 // Problem says why a request was refused or stopped. In JSON it is what goes over the wire.
 type Problem struct {
-	Type      string `json:"type"` // the address of the paragraph that explains it
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Code      string `json:"code"`       // the guard.Code, NO_IDENTITY or GUARD_CLOSED
-	RequestID string `json:"request_id"` // the authority's; "" when it gave none
+	Type   string `json:"type"` // the address of the paragraph that explains it
+	Title  string `json:"title"`
+	Status int    `json:"status"`
 
-	RetryAfter time.Duration `json:"-"` // 0: do not invite the client to come again
+	Code      guard.Code `json:"code"`       // the authority's or the guard's; NO_IDENTITY or GUARD_CLOSED
+	RequestID string     `json:"request_id"` // the authority's; "" when it gave none
+
+	RetryAfter time.Duration `json:"-"` // 5 s where the authority did not say; 0: do not invite the client to come again
 	Err        error         `json:"-"` // the DeviceFunc's or the guard's; not for the client
 
 	challenge string // for WWW-Authenticate
 }
 
-func newProblem(status int, code string, err error) Problem {
+func newProblem(status int, code guard.Code, err error) Problem {
 	address, title := kind(status)
 	return Problem{Type: address, Title: title, Status: status, Code: code, Err: err}
 }
 
-// unidentified is the problem of a request whose device is not known.
-func unidentified(err error) Problem {
-	if errors.Is(err, guard.ErrUnavailable) {
-		p := newProblem(http.StatusServiceUnavailable, string(guard.CodeSystemUnavailable), err)
+// unidentified is the problem of a request whose device is not known. Whoever was asked about a request
+// whose context has ended had no time for an answer.
+func unidentified(ctx context.Context, err error) Problem {
+	if errors.Is(err, guard.ErrUnavailable) || ctx.Err() != nil {
+		p := newProblem(http.StatusServiceUnavailable, guard.CodeSystemUnavailable, err)
 		p.RetryAfter = waitOf(err)
 		if denied := (*guard.DeniedError)(nil); errors.As(err, &denied) {
 			p.RequestID = denied.Decision.RequestID
@@ -78,13 +81,13 @@ func problemOf(err error, called bool) Problem {
 	switch {
 	case errors.As(err, &denied):
 		d := denied.Decision
-		p := newProblem(statusOf(d.Code, called || denied.InFlight), string(d.Code), err)
+		p := newProblem(statusOf(d.Code, called || denied.InFlight), d.Code, err)
 		p.RequestID = d.RequestID
 		return p
 	case errors.Is(err, guard.ErrClosed):
 		return newProblem(http.StatusServiceUnavailable, codeGuardClosed, err)
 	default:
-		return newProblem(http.StatusServiceUnavailable, string(guard.CodeSystemUnavailable), err)
+		return newProblem(http.StatusServiceUnavailable, guard.CodeSystemUnavailable, err)
 	}
 }
 
@@ -109,7 +112,9 @@ func takeIn(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Expect") != "" {
 		return false
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(uploadTime))
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(uploadTime)) != nil {
+		return false
+	}
 	_, err := io.CopyN(io.Discard, r.Body, uploadSize)
 	return errors.Is(err, io.EOF)
 }

@@ -147,7 +147,7 @@ func TestTypeLeadsToTheDocumentation(t *testing.T) {
 		page, fragment, _ := strings.Cut(p.Type, "#")
 		if text, ok := headings[fragment]; !ok || page != "https://pkg.go.dev/github.com/execguard/execguard/httpmw" {
 			t.Errorf("%s: type %s, headings %v", p.Code, p.Type, headings)
-		} else if !strings.Contains(text, strconv.Itoa(p.Status)+", ") || !strings.Contains(text+"the authority's code", p.Code) && p.Status != 403 {
+		} else if !strings.Contains(text, strconv.Itoa(p.Status)+", ") || !strings.Contains(text+"the authority's code", string(p.Code)) && p.Status != 403 {
 			t.Errorf("the paragraph of %d %s says %q", p.Status, p.Code, text)
 		}
 		seen[fragment]++

@@ -122,7 +122,7 @@ func wantProblem(t testing.TB, a answer, status int, code string) httpmw.Problem
 		t.Errorf("no answer, want %d: %v", status, a.err)
 		return p
 	}
-	if err := json.Unmarshal([]byte(a.text), &p); err != nil || a.status != status || p.Status != status || p.Code != code {
+	if err := json.Unmarshal([]byte(a.text), &p); err != nil || a.status != status || p.Status != status || string(p.Code) != code {
 		t.Errorf("answer = %d %s, want %d and %s", a.status, a.text, status, code)
 	}
 	for field, want := range map[string]string{

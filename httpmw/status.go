@@ -8,8 +8,8 @@ import (
 
 // The words on the wire that are no guard.Code.
 const (
-	codeNoIdentity  = "NO_IDENTITY"
-	codeGuardClosed = "GUARD_CLOSED"
+	codeNoIdentity  guard.Code = "NO_IDENTITY"
+	codeGuardClosed guard.Code = "GUARD_CLOSED"
 )
 
 // statusOf is the status that answers a denial. Once the handler was called, the request is over,

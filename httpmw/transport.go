@@ -11,11 +11,15 @@ import (
 // Transport returns an http.RoundTripper that sends a request only under r, for the device that
 // it stands for, and guards the call until the answer's body has been read to its end or closed. When
 // the device is denied, the call is cut and its error, or that of reading the body, is the denial. Every
-// hop of a redirect and every repetition is a call of its own. The call ends with the request's context
+// hop of a redirect is a call of its own; what base repeats by itself is not. The call ends with the request's context
 // too, that of a protocol that was switched to (101) included: it is closed then.
 //
 // Calls under a context that a Guard has handed to its Validator (guard.Validating) pass unguarded,
 // so that the authority's own client, sharing this transport, does not wait for itself.
+//
+// Each call has a goroutine of its own until it is over. An error of device is returned as it is. The end
+// of a body, and its Close, wait for the guard's observers. A request's body is read through the guard's, so that
+// base does not see its type, and is closed when the call has to end, perhaps during a Read.
 //
 // base nil means http.DefaultTransport. Transport panics if r, device or an option is nil.
 func Transport(r guard.Runner, device DeviceFunc, base http.RoundTripper, opts ...Option) http.RoundTripper {

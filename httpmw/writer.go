@@ -31,12 +31,19 @@ type ability struct {
 	flush, hijack, from bool
 
 	release bool  // what blocks in it can be released
-	room    int32 // how many bytes it takes without sending any, and so without blocking
+	room    int32 // how many bytes it takes without sending any, and so without blocking; guarded by mu
 }
 
 // room is what net/http's writer of HTTP/1.1 holds back before it sends anything (bufferBeforeChunkingSize,
 // the same from Go 1.0 on).
 const room = 2048
+
+// noRoom is that of other writers, for which even a header may have to be sent; blocking is more than
+// there is room for anywhere.
+const (
+	noRoom   = -1
+	blocking = 1 << 20
+)
 
 // deadliner is what a writer has whose blocked writes can be released.
 type deadliner interface {
@@ -55,7 +62,7 @@ func abilityOf(w http.ResponseWriter) ability {
 		io.ReaderFrom
 		deadliner
 	}); ok {
-		can := ability{flush: true, hijack: true, from: true, release: true}
+		can := ability{flush: true, hijack: true, from: true, release: true, room: noRoom}
 		if t := reflect.TypeOf(w); t.Kind() == reflect.Pointer && t.Elem().Name() == "response" && t.Elem().PkgPath() == "net/http" {
 			can.room = room
 		}
@@ -63,7 +70,7 @@ func abilityOf(w http.ResponseWriter) ability {
 	}
 	_, flush := w.(http.Flusher)
 	_, from := w.(io.ReaderFrom)
-	return ability{flush: flush, from: from, hijack: reaches[http.Hijacker](w), release: reaches[deadliner](w)}
+	return ability{flush: flush, from: from, hijack: reaches[http.Hijacker](w), release: reaches[deadliner](w), room: noRoom}
 }
 
 // reaches tells whether http.ResponseController would find a T in w.
@@ -116,7 +123,11 @@ func (w writer) Header() http.Header {
 
 // WriteHeader is http.ResponseWriter's. After a denial it does nothing.
 func (w writer) WriteHeader(status int) {
-	if w.enter(&w.writing, final(status), final(status) && w.can.room > 0) != nil {
+	bytes := 0
+	if !final(status) {
+		bytes = blocking // it is sent at once
+	}
+	if w.enter(&w.writing, final(status), bytes) != nil {
 		return
 	}
 	w.inner.WriteHeader(status)
@@ -125,7 +136,7 @@ func (w writer) WriteHeader(status int) {
 
 // Write is http.ResponseWriter's.
 func (w writer) Write(p []byte) (int, error) {
-	if err := w.enter(&w.writing, true, w.fits(len(p))); err != nil {
+	if err := w.enter(&w.writing, true, len(p)); err != nil {
 		return 0, err
 	}
 	n, err := w.inner.Write(p)
@@ -138,7 +149,7 @@ func (w writer) Write(p []byte) (int, error) {
 
 // WriteString is io.StringWriter's.
 func (w writer) WriteString(s string) (int, error) {
-	if err := w.enter(&w.writing, true, w.fits(len(s))); err != nil {
+	if err := w.enter(&w.writing, true, len(s)); err != nil {
 		return 0, err
 	}
 	n, err := io.WriteString(w.inner, s)
@@ -147,16 +158,6 @@ func (w writer) WriteString(s string) (int, error) {
 		return n, halted
 	}
 	return n, err
-}
-
-// fits tells whether so many bytes more are taken without blocking.
-func (w writer) fits(n int) bool {
-	if n > int(w.can.room) {
-		w.can.room = 0
-		return false
-	}
-	w.can.room -= int32(n) //nolint:gosec // it is less than room
-	return true
 }
 
 // Unwrap is for http.ResponseController. What is written to the writer inside is not guarded.
@@ -184,7 +185,7 @@ func (e *exchange) setDeadline(set func(*http.ResponseController, time.Time) err
 // FlushError is for http.ResponseController, which would go past the guard otherwise.
 func (w writer) FlushError() error {
 	flushes := reaches[http.Flusher](w.inner) || reaches[errorFlusher](w.inner)
-	if err := w.enter(&w.writing, flushes, false); err != nil {
+	if err := w.enter(&w.writing, flushes, blocking); err != nil {
 		return err
 	}
 	err := http.NewResponseController(w.inner).Flush()
@@ -215,7 +216,7 @@ func (w writer) readFrom(src io.Reader) (int64, error) {
 }
 
 func (w writer) readRest(src io.Reader) (int64, error) {
-	if err := w.enter(&w.writing, true, false); err != nil {
+	if err := w.enter(&w.writing, true, blocking); err != nil {
 		return 0, err
 	}
 	if !w.can.release {

@@ -186,14 +186,14 @@ func TestOnlyHealthIsLeftOut(t *testing.T) {
 	} {
 		t.Run(method, func(t *testing.T) {
 			refused := errors.New("refused")
-			unary := selectUnary(guarded, func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+			unary := selectUnary(notHealth, func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 				return nil, refused
 			})
 			_, err := unary(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: method}, func(context.Context, any) (any, error) { return "", nil })
 			if (err == refused) != want {
 				t.Errorf("unary: got %v, want it guarded: %t", err, want)
 			}
-			stream := selectStream(guarded, func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
+			stream := selectStream(notHealth, func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
 				return refused
 			})
 			err = stream(nil, nil, &grpc.StreamServerInfo{FullMethod: method}, func(any, grpc.ServerStream) error { return nil })

@@ -18,12 +18,12 @@ import (
 func newServer(g guard.Runner, tokens owners) *grpc.Server {
 	device := grpcmw.FromBearer(tokens.owner)
 	return grpc.NewServer(
-		grpc.ChainUnaryInterceptor(selectUnary(guarded, grpcmw.UnaryServer(g, device))),
-		grpc.ChainStreamInterceptor(selectStream(guarded, grpcmw.StreamServer(g, device))),
+		grpc.ChainUnaryInterceptor(selectUnary(notHealth, grpcmw.UnaryServer(g, device))),
+		grpc.ChainStreamInterceptor(selectStream(notHealth, grpcmw.StreamServer(g, device))),
 	)
 }
 
-func guarded(fullMethod string) bool {
+func notHealth(fullMethod string) bool {
 	return !strings.HasPrefix(fullMethod, "/grpc.health.v1.Health/")
 }
 

@@ -34,7 +34,7 @@ func (s *story) requestIsRefused(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("the problem does not say what it should: %w", err)
 		}
-		if resp.StatusCode != request.status || p.Code != string(request.code) {
+		if resp.StatusCode != request.status || p.Code != request.code {
 			return fmt.Errorf("%d %q was expected, and not %d %+v", request.status, request.code, resp.StatusCode, p)
 		}
 	}

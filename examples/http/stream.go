@@ -41,7 +41,7 @@ func (s *story) streamIsCut(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case last.Code != string(guard.CodeDeviceRevoked) || last.RequestID == "":
+	case last.Code != guard.CodeDeviceRevoked || last.RequestID == "":
 		return errors.Join(fmt.Errorf("the last event should have told of the denial, and not: %+v", last), ended)
 	case ended == nil:
 		return errors.New("the stream that was cut looks as if it had ended properly")
