@@ -18,8 +18,9 @@ import (
 // so that the authority's own client, sharing this transport, does not wait for itself.
 //
 // Each call has a goroutine of its own until it is over. An error of device is returned as it is. The end
-// of a body, and its Close, wait for the guard's observers. A request's body is read through the guard's, so that
-// base does not see its type, and is closed when the call has to end, perhaps during a Read.
+// of a body, and its Close, wait for the guard's observers. A request's body that is not in
+// memory is read through the guard's, so that base does not see its type, and is closed when the call has to end,
+// perhaps during a Read.
 //
 // base nil means http.DefaultTransport. Transport panics if r, device or an option is nil.
 func Transport(r guard.Runner, device DeviceFunc, base http.RoundTripper, opts ...Option) http.RoundTripper {
