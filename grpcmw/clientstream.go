@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/execguard/execguard/guard"
@@ -38,7 +39,7 @@ func StreamClient(r guard.Runner, device DeviceFunc, opts ...Option) grpc.Stream
 		if err != nil {
 			return nil, refused(ctx, err)
 		}
-		s := &clientStream{ctx: run, session: session, single: !desc.ServerStreams}
+		s := &clientStream{ctx: run, session: session, conn: cc, single: !desc.ServerStreams}
 		guard.AfterStop(run, func() { s.end(halt(run)) }) // a stream that is dropped, too
 		return s.open(func() (grpc.ClientStream, error) {
 			return streamer(run, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(s.tried))...)
@@ -52,6 +53,7 @@ type clientStream struct {
 
 	ctx     context.Context //nolint:containedctx // the run's: a stream has a context
 	session *guard.Session
+	conn    *grpc.ClientConn
 	single  bool         // the server sends one message, and with it the stream is over
 	inside  atomic.Int32 // calls of the caller's that are under way
 	try     atomic.Pointer[finished]
@@ -71,6 +73,7 @@ func (s *clientStream) open(streamer func() (grpc.ClientStream, error)) (grpc.Cl
 	if err != nil {
 		return nil, s.over(err)
 	}
+	s.try.Store(nil) // it was opened in the end
 	s.ClientStream = inner
 	return s, nil
 }
@@ -99,6 +102,14 @@ func (s *clientStream) tried(err error) {
 	s.try.Store(&finished{err})
 	if s.inside.Load() == 0 {
 		s.end(err)
+	}
+}
+
+// endWithConn ends the run where the connection was closed while a call of the caller's was under way:
+// there will be no other try, and the caller need not look at the stream again.
+func (s *clientStream) endWithConn() {
+	if last := s.try.Swap(nil); last != nil && s.conn != nil && s.conn.GetState() == connectivity.Shutdown {
+		s.end(last.err)
 	}
 }
 
@@ -141,7 +152,7 @@ func (s *clientStream) Header() (metadata.MD, error) {
 	if err != nil {
 		return nil, s.over(err)
 	}
-	if last := s.try.Load(); last != nil {
+	if last := s.try.Load(); last != nil && md == nil {
 		s.end(last.err) // the answer was nothing but a trailer
 	}
 	if stopped := s.stopped(); stopped != nil {
@@ -170,6 +181,7 @@ func (s *clientStream) SendMsg(m any) error {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return s.over(err)
 	}
+	s.endWithConn()
 	if stopped := s.stopped(); stopped != nil {
 		return stopped
 	}
@@ -187,6 +199,6 @@ func (s *clientStream) RecvMsg(m any) error {
 	if err != nil || s.single {
 		return s.over(err)
 	}
-	s.try.Store(nil)
+	s.endWithConn()
 	return s.stopped()
 }

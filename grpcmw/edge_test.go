@@ -2,6 +2,8 @@ package grpcmw_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"runtime"
 	"strings"
 	"sync"
@@ -229,3 +231,155 @@ func TestAStreamDroppedAfterADenialIsOver(t *testing.T) {
 }
 
 type deafStream struct{ grpc.ClientStream }
+
+// Header of a stream that was opened at the second try does not take the first for its end.
+func TestHeaderAfterARetriedOpen(t *testing.T) {
+	a := newAuthority(t)
+	address := serve(t, calls{stream: func(s grpc.ServerStream) error {
+		if err := s.SendHeader(metadata.Pairs("a", "b")); err != nil {
+			return err
+		}
+		return echo(s)
+	}})
+	tries := 0
+	retry := func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		for {
+			tries++
+			try := ctx
+			if tries == 1 { // a per-try timeout, as in go-grpc-middleware's retry
+				expired, cancel := context.WithTimeout(ctx, 0)
+				defer cancel()
+				try = expired
+			}
+			s, err := streamer(try, desc, cc, method, opts...)
+			if err == nil {
+				return s, nil
+			}
+			if tries > 3 {
+				return nil, err
+			}
+		}
+	}
+	opts := append(guarding(a, grpcmw.Fixed(device)), grpc.WithChainStreamInterceptor(retry))
+	s := mustOpen(t, dial(t, address, opts...), both)
+	if md, err := s.Header(); err != nil || len(md["a"]) != 1 {
+		t.Fatalf("Header: %v, %v", md, err)
+	}
+	if err := s.SendMsg(text("x")); err != nil {
+		t.Errorf("SendMsg after Header: %v", err)
+	}
+	if err := s.RecvMsg(new(message)); err != nil {
+		t.Errorf("RecvMsg after Header: %v", err)
+	}
+}
+
+// A connection that is closed while SendMsg blocks ends the run, also where the stream is dropped then.
+func TestConnClosedDuringABlockedSend(t *testing.T) {
+	leaks := 0
+	for range 10 {
+		over, observe := ends()
+		a := newAuthority(t, observe)
+		address := serve(t, calls{stream: waitForever})
+		conn := dial(t, address, guarding(a, grpcmw.Fixed(device))...)
+		s, err := conn.NewStream(t.Context(), streamDesc(both), both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		big := text(strings.Repeat("x", 1<<16))
+		sends := make(chan struct{}, 1000)
+		done := later(func() (err error) {
+			for err == nil {
+				err = s.SendMsg(big)
+				sends <- struct{}{}
+			}
+			return err
+		})
+		for quiet := false; !quiet; {
+			select {
+			case <-sends:
+			case <-time.After(100 * time.Millisecond):
+				quiet = true
+			}
+		}
+		_ = conn.Close()
+		err = within(t, done, "SendMsg returns")
+		if !errors.Is(err, io.EOF) {
+			t.Logf("SendMsg: %v", err)
+		}
+		select {
+		case <-over:
+		case <-time.After(300 * time.Millisecond):
+			leaks++
+		}
+	}
+	if leaks > 0 {
+		t.Errorf("%d of 10 runs go on after ClientConn.Close", leaks)
+	}
+}
+
+// lockingStream is what an interceptor outside makes so that handlers may send from several goroutines.
+type lockingStream struct {
+	grpc.ServerStream
+	mu      sync.Mutex
+	setting chan struct{}
+}
+
+func (s *lockingStream) SendMsg(m any) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ServerStream.SendMsg(m)
+}
+
+func (s *lockingStream) SetTrailer(md metadata.MD) {
+	close(s.setting)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ServerStream.SetTrailer(md)
+}
+
+// A handler that sets a trailer while a stream outside is locked by a blocked SendMsg, which only the
+// interceptor's return releases, does not keep the denial from reaching.
+func TestDenialWhileTrailerWaitsForABlockedSend(t *testing.T) {
+	a := newAuthority(t)
+	setting := make(chan struct{})
+	handlerOver := make(chan struct{})
+	big := text(strings.Repeat("x", 1<<16))
+	sends := make(chan struct{}, 10000)
+	c := calls{stream: func(s grpc.ServerStream) error {
+		defer close(handlerOver)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for s.SendMsg(big) == nil {
+				sends <- struct{}{}
+			}
+		})
+		for quiet := false; !quiet; {
+			select {
+			case <-sends:
+			case <-time.After(200 * time.Millisecond):
+				quiet = true
+			}
+		}
+		wg.Go(func() { s.SetTrailer(metadata.Pairs("a", "b")) })
+		wg.Wait()
+		return s.Context().Err()
+	}}
+	outside := func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+		return h(srv, &lockingStream{ServerStream: ss, setting: setting})
+	}
+	returned := make(chan struct{})
+	watch := func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+		defer close(returned)
+		return h(srv, ss)
+	}
+	address := serve(t, c, grpc.ChainStreamInterceptor(outside, watch, grpcmw.StreamServer(a, grpcmw.Fixed(device))))
+	s := mustOpen(t, dial(t, address), both)
+	_ = s.SendMsg(text("begin"))
+	within(t, setting, "SetTrailer waits")
+	a.deny(t, device, guard.CodeDeviceRevoked)
+	select {
+	case <-returned:
+	case <-time.After(3 * time.Second):
+		t.Error("denied 3 s ago, and the stream goes on: the denial does not reach")
+	}
+}

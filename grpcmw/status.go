@@ -53,7 +53,7 @@ func newStatus(c codes.Code, d guard.Decision, p phase, inside error) error {
 }
 
 // longestText is how much of a word of the authority's is sent, or believed: a status travels in a header.
-const longestText = 1 << 10
+const longestText = 256
 
 // text makes of a word of the authority's what can be sent, for protobuf takes only UTF-8, and what can
 // be printed in one line.

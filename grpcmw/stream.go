@@ -2,8 +2,10 @@ package grpcmw
 
 import (
 	"context"
+	"errors"
 	"runtime"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -28,7 +30,7 @@ func StreamServer(r guard.Runner, device DeviceFunc, opts ...Option) grpc.Stream
 		}
 		h := &handling{
 			stream: ss, method: info.FullMethod, report: c.reportPanic,
-			started: make(chan context.Context, 1), over: make(chan struct{}),
+			started: make(chan context.Context, 1), over: make(chan struct{}), setting: make(chan struct{}, 1),
 		}
 		go h.run(c.runner, id, func(s grpc.ServerStream) error { return handler(srv, s) })
 		return h.wait()
@@ -46,9 +48,8 @@ type handling struct {
 	report  panicReport
 	started chan context.Context // the run's, when the handler is called
 	over    chan struct{}        // closed when Run has returned or panicked, unless the interceptor has left
-
-	mu    sync.Mutex // held also while the handler sets metadata: grpc reads it when the interceptor has returned
-	state int32      // ended or left, whichever comes first
+	state   atomic.Int32         // ended or left, whichever comes first
+	setting chan struct{}        // has a place for one who sets metadata: grpc reads it when the interceptor has returned
 
 	// Written before over is closed, read after that.
 	call
@@ -57,6 +58,9 @@ type handling struct {
 	unwound bool // it did not return
 	value   any  // of its panic; nil: runtime.Goexit
 }
+
+// errLeft is for metadata that nobody will send.
+var errLeft = errors.New("grpcmw: the stream was ended by a denial")
 
 const (
 	ended int32 = 1 + iota // Run has returned or panicked
@@ -67,7 +71,7 @@ const (
 func (h *handling) run(r guard.Runner, id string, handler func(grpc.ServerStream) error) {
 	returned := false
 	defer func() { // also where the report ends the goroutine
-		if h.leave(ended) {
+		if h.state.CompareAndSwap(0, ended) {
 			close(h.over)
 		}
 	}()
@@ -88,15 +92,31 @@ func (h *handling) run(r guard.Runner, id string, handler func(grpc.ServerStream
 	returned = true
 }
 
-// leave notes how it ends, and tells whether that is the first to come.
-func (h *handling) leave(how int32) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	first := h.state == 0
-	if first {
-		h.state = how
+// setterTime is how long the interceptor waits for a handler that is setting metadata. That takes no
+// time, unless a stream outside has a lock of its own that something blocked holds.
+const setterTime = 10 * time.Millisecond
+
+// awaitSetter waits for whoever is setting metadata: later ones find that the interceptor has left.
+func (h *handling) awaitSetter() {
+	timer := time.NewTimer(setterTime)
+	defer timer.Stop()
+	select {
+	case h.setting <- struct{}{}:
+	case <-timer.C:
 	}
-	return first
+}
+
+// set has metadata set, unless the interceptor has left.
+func (h *handling) set(metadata func() error) error {
+	select {
+	case h.setting <- struct{}{}:
+		defer func() { <-h.setting }()
+	case <-h.stream.Context().Done(): // the interceptor has kept the place, and returned
+	}
+	if h.state.Load() == left {
+		return errLeft
+	}
+	return metadata()
 }
 
 // wait is the interceptor's goroutine. An end of the caller's does not concern it: grpc releases the
@@ -112,7 +132,8 @@ func (h *handling) wait() error {
 			return h.outcome()
 		case <-done:
 			done = nil
-			if err := halt(run); err != nil && h.leave(left) {
+			if err := halt(run); err != nil && h.state.CompareAndSwap(0, left) {
+				h.awaitSetter()
 				return lost(err)
 			}
 		}
@@ -179,12 +200,7 @@ func (s *serverStream) SetHeader(md metadata.MD) error {
 	if err := s.stopped(); err != nil {
 		return err
 	}
-	s.h.mu.Lock()
-	defer s.h.mu.Unlock()
-	if s.h.state == left {
-		return s.stopped()
-	}
-	return s.ServerStream.SetHeader(md)
+	return s.h.set(func() error { return s.ServerStream.SetHeader(md) })
 }
 
 // SendHeader is grpc.ServerStream's.
@@ -197,9 +213,10 @@ func (s *serverStream) SendHeader(md metadata.MD) error {
 
 // SetTrailer is grpc.ServerStream's. After a denial it does nothing.
 func (s *serverStream) SetTrailer(md metadata.MD) {
-	s.h.mu.Lock()
-	defer s.h.mu.Unlock()
-	if s.h.state != left && halt(s.ctx) == nil {
-		s.ServerStream.SetTrailer(md)
+	if halt(s.ctx) == nil {
+		_ = s.h.set(func() error {
+			s.ServerStream.SetTrailer(md)
+			return nil
+		})
 	}
 }

@@ -3,6 +3,7 @@ package httpmw
 import (
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -54,6 +55,25 @@ func (e *exchange) answerStopped(rc *http.ResponseController, p Problem, eof, re
 func (e *exchange) breakOff(rc *http.ResponseController) {
 	_ = rc.SetWriteDeadline(past)
 	forgetBody(rc, e.inner, e.request)
+	if !e.request.ProtoAtLeast(1, 1) {
+		reset(rc)
+	}
+}
+
+// reset ends a connection of HTTP/1.0, where the end of an answer may be nothing but that of the
+// connection, so that it does not look like one.
+func reset(rc *http.ResponseController) {
+	c, _, err := rc.Hijack()
+	if err != nil {
+		return
+	}
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn() // TLS would say farewell
+	}
+	if tcp, ok := c.(interface{ SetLinger(sec int) error }); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
 }
 
 // cutPanic is for a handler that panicked after a denial: whoever recovers from that outside must

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -456,4 +457,75 @@ func TestAnnouncementInFlight(t *testing.T) {
 			}
 		}
 	})
+}
+
+// In HTTP/1.0 the end of the connection is that of the body: what is cut is reset.
+func TestHalfAnAnswerOverHTTP10(t *testing.T) {
+	g, v := newGuard(t)
+	half := make(chan struct{})
+	url, _ := serve(t, protocols()[0], guarded(g, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		close(half)
+		<-r.Context().Done()
+	}))
+	c := dial(t, url)
+	_, _ = io.WriteString(c, "GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+	await(t, "half", half)
+	revoke(t, g, v)
+	text, err := io.ReadAll(c)
+	if err == nil {
+		t.Errorf("a proper end of %q", text)
+	} else if !errors.Is(err, syscall.ECONNRESET) {
+		t.Error(err)
+	}
+}
+
+type twice struct{ *guard.Guard }
+
+func (r twice) Run(ctx context.Context, id string, fn func(context.Context) error) error {
+	_ = r.Guard.Run(ctx, id, fn)
+	return r.Guard.Run(ctx, id, fn)
+}
+
+// A Runner that calls again, as one made of Keep would, has the handler called once a request.
+func TestRunnerCallsAgain(t *testing.T) {
+	g, _ := newGuard(t)
+	calls := 0
+	h := httpmw.New(twice{g}, httpmw.Fixed(device))(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		calls++
+		_, _ = io.WriteString(w, "order placed;")
+	}))
+	w := httptest.NewRecorder()
+	func() {
+		defer func() { _ = recover() }()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("x")))
+	}()
+	if calls != 1 {
+		t.Errorf("the handler was called %d times for one request: %q", calls, w.Body)
+	}
+}
+
+type tripFunc func(*http.Request) (*http.Response, error)
+
+func (f tripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A source that is no memory is not read on after the denial, whatever http.NewRequest made of it.
+func TestSourceIsReadAfterTheDenial(t *testing.T) {
+	for name, length := range map[string]int64{"without a length": -1, "with one": 8} {
+		t.Run(name, func(t *testing.T) {
+			g, v := newGuard(t)
+			r := asking(t, http.MethodPost, "http://x", struct{ io.Reader }{strings.NewReader("halfhalf")})
+			r.ContentLength = length
+			_, _ = httpmw.Transport(g, httpmw.Fixed(device), tripFunc(func(r *http.Request) (*http.Response, error) {
+				_, _ = io.ReadFull(r.Body, make([]byte, 4))
+				revoke(t, g, v)
+				rest, err := io.ReadAll(r.Body)
+				if err == nil || len(rest) > 0 {
+					t.Errorf("after the denial %q is read, and %v", rest, err)
+				}
+				return nil, io.ErrUnexpectedEOF
+			})).RoundTrip(r)
+		})
+	}
 }

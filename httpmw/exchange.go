@@ -95,8 +95,8 @@ func (e *exchange) exit(inside *int32, err error) error {
 	e.eof = e.eof || inside == &e.reading && errors.Is(err, io.EOF)
 	stopped := e.stopped
 	e.mu.Unlock()
-	if stopped != nil {
-		return stopped
+	if stopped != nil || inside == &e.writing {
+		return stopped // a write that came out before anybody had to release it was in time
 	}
 	return halt(e.ctx)
 }

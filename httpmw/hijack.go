@@ -3,6 +3,7 @@ package httpmw
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -19,7 +20,7 @@ func (e *exchange) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	raw, buffered, err := http.NewResponseController(e.inner).Hijack()
 	if err != nil {
-		if halted := e.exit(&e.writing, err); halted != nil {
+		if halted := e.exit(&e.writing, nil); halted != nil {
 			err = halted
 		}
 		return nil, nil, err
@@ -31,7 +32,7 @@ func (e *exchange) hijack() (net.Conn, *bufio.ReadWriter, error) {
 		e.hook()
 	}
 	e.mu.Unlock()
-	if halted := e.exit(&e.writing, err); halted != nil {
+	if halted := cmp.Or(e.exit(&e.writing, err), halt(e.ctx)); halted != nil {
 		c.sever()
 		return nil, nil, halted
 	}

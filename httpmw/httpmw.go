@@ -51,6 +51,7 @@ package httpmw
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/execguard/execguard/guard"
@@ -76,6 +77,9 @@ func New(r guard.Runner, device DeviceFunc, opts ...Option) func(http.Handler) h
 		return &handler{config: c, runner: r, device: device, next: next}
 	}
 }
+
+// errAgain is for a Runner that calls its function a second time, as one that is made of Guard.Keep would.
+var errAgain = errors.New("httpmw: the Runner called the function again; a request can be handled only once")
 
 // handler is the guarded handler.
 type handler struct {
@@ -104,6 +108,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve calls the handler, on the goroutine of the request.
 func (e *exchange) serve(ctx context.Context) error {
+	if e.called {
+		return errAgain
+	}
 	e.ctx, e.called = ctx, true
 	r := e.request.WithContext(ctx)
 	if hasBody(r) {

@@ -11,7 +11,7 @@ import (
 // withUpload has the body of a request end with its context. r is the guard's own copy.
 func withUpload(r *http.Request) *http.Request {
 	ctx := r.Context()
-	if !hasBody(r) || r.ContentLength > 0 && closesNothing(r.Body) {
+	if !hasBody(r) || inMemory(r) {
 		return r
 	}
 	r.Body = newUpload(ctx, r.Body)
@@ -27,11 +27,14 @@ func withUpload(r *http.Request) *http.Request {
 	return r
 }
 
-// closesNothing tells of the bodies of io.NopCloser, which http.NewRequest makes of strings and bytes: to
-// close one releases nothing. With a length that is known, half of it never looks whole, so net/http
-// may as well see its type, and send a small one together with the header.
-func closesNothing(body io.ReadCloser) bool {
-	t := reflect.TypeOf(body)
+// inMemory tells of the bodies that http.NewRequest makes of strings and bytes: they never block, and as
+// their length is known, half of one never looks whole. So net/http may as well see its type, and send a
+// small one together with the header.
+func inMemory(r *http.Request) bool {
+	if r.GetBody == nil || r.ContentLength <= 0 {
+		return false
+	}
+	t := reflect.TypeOf(r.Body)
 	return t == reflect.TypeOf(io.NopCloser(http.NoBody)) || t == reflect.TypeOf(io.NopCloser(struct{ io.Reader }{}))
 }
 

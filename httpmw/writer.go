@@ -127,7 +127,11 @@ func (w writer) FlushError() error {
 		return err
 	}
 	err := http.NewResponseController(w.inner).Flush()
-	if halted := w.exit(&w.writing, err); halted != nil {
+	failed := err
+	if !flushes {
+		failed = nil // it was not tried
+	}
+	if halted := w.exit(&w.writing, failed); halted != nil {
 		return halted
 	}
 	return err
