@@ -21,7 +21,7 @@ var errUnwound = errors.New("grpcmw: the streamer panicked or ended its goroutin
 // included, or the one answer of a stream without others; the call cannot be made; its context ends. When
 // the device is denied, the stream is cancelled, and every method of it that has an error to return
 // returns the denial. A stream that is dropped without any of these stays guarded until its context
-// ends, as grpc keeps it until then. Calls of a Guard's own Validator pass unguarded
+// ends or its connection is closed, as grpc keeps it until then. Calls of a Guard's own Validator pass unguarded
 // (guard.Validating). StreamClient panics if r, device or an option is nil.
 func StreamClient(r guard.Runner, device DeviceFunc, opts ...Option) grpc.StreamClientInterceptor {
 	c := newConfig("StreamClient", r, device, opts)

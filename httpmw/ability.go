@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"sync"
 	"time"
 )
 
@@ -34,25 +35,36 @@ type deadliner interface {
 // errorFlusher is what http.ResponseController prefers to http.Flusher.
 type errorFlusher interface{ FlushError() error }
 
-// abilityOf looks at w. It counts as hijacking where it only unwraps to one that does:
-// http.ResponseController would find that, and go past the guard.
+// abilities are known by the type of the writer, where it unwraps to no other: asking takes longer than
+// all else that is done for a request here.
+var abilities sync.Map //nolint:gochecknoglobals // reflect.Type to ability; types do not change
+
 func abilityOf(w http.ResponseWriter) ability {
-	if _, ok := w.(interface { // net/http's own of HTTP/1.1
-		http.Flusher
-		http.Hijacker
-		io.ReaderFrom
-		deadliner
-	}); ok {
-		can := ability{flush: true, hijack: true, from: true, release: true, room: noRoom}
-		if t := reflect.TypeOf(w); t.Kind() == reflect.Pointer && t.Elem().Name() == "response" && t.Elem().PkgPath() == "net/http" {
-			can.room = room
-		}
-		return can
+	t := reflect.TypeOf(w)
+	if known, ok := abilities.Load(t); ok {
+		return known.(ability) //nolint:forcetypeassert // nothing else is in there
 	}
+	can := lookAt(w, t)
+	if _, ok := w.(unwrapper); !ok {
+		abilities.Store(t, can)
+	}
+	return can
+}
+
+// lookAt counts w as hijacking also where it only unwraps to one that does: http.ResponseController
+// would find that, and go past the guard.
+func lookAt(w http.ResponseWriter, t reflect.Type) ability {
 	_, flush := w.(http.Flusher)
 	_, from := w.(io.ReaderFrom)
-	return ability{flush: flush, from: from, hijack: reaches[http.Hijacker](w), release: reaches[deadliner](w), room: noRoom}
+	can := ability{flush: flush, from: from, hijack: reaches[http.Hijacker](w), release: reaches[deadliner](w), room: noRoom}
+	if can.hijack && t.Kind() == reflect.Pointer && t.Elem().Name() == "response" && t.Elem().PkgPath() == "net/http" {
+		can.room = room
+	}
+	return can
 }
+
+// unwrapper is how http.ResponseController finds the writer inside.
+type unwrapper interface{ Unwrap() http.ResponseWriter }
 
 // reaches tells whether http.ResponseController would find a T in w.
 func reaches[T any](w http.ResponseWriter) bool {
@@ -60,7 +72,7 @@ func reaches[T any](w http.ResponseWriter) bool {
 		if _, ok := w.(T); ok {
 			return true
 		}
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		u, ok := w.(unwrapper)
 		if !ok {
 			return false
 		}

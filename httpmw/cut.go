@@ -143,7 +143,7 @@ func (e *exchange) noteTail(end string) {
 // innermost is the writer that all others unwrap to: the server's own.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		u, ok := w.(unwrapper)
 		if !ok {
 			return w
 		}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -32,13 +31,13 @@ func (e *exchange) hijack() (net.Conn, *bufio.ReadWriter, error) {
 		e.hook()
 	}
 	e.mu.Unlock()
-	if halted := cmp.Or(e.exit(&e.writing, err), halt(e.ctx)); halted != nil {
+	if halted := cmp.Or(e.exit(&e.writing, nil), halt(e.ctx)); halted != nil {
 		c.sever()
 		return nil, nil, halted
 	}
 	rebind(buffered, c)
-	if _, ok := raw.(halfCloser); ok {
-		return halfConn{c}, buffered, nil
+	if half, ok := raw.(halfCloser); ok {
+		return halfConn{c, half}, buffered, nil
 	}
 	return c, buffered, nil
 }
@@ -106,13 +105,7 @@ func (c *conn) sever() {
 // halfCloser is a connection of which one direction can be closed, as httputil.ReverseProxy does.
 type halfCloser interface{ CloseWrite() error }
 
-type halfConn struct{ *conn }
-
-var errNotHalf = errors.New("httpmw: the connection closes both directions only")
-
-func (c halfConn) CloseWrite() error {
-	if half, ok := c.Conn.(halfCloser); ok {
-		return half.CloseWrite()
-	}
-	return errNotHalf
+type halfConn struct {
+	*conn
+	halfCloser
 }
