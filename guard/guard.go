@@ -183,6 +183,10 @@ func (g *Guard) Hint(deviceID string) {
 // interval + timeout + budget.
 func (g *Guard) StopBound() time.Duration { return g.interval + g.timeout + g.budget }
 
+// Interval is the time between two questions about a device that has work in flight. Who has been
+// refused need not come again any sooner.
+func (g *Guard) Interval() time.Duration { return g.interval }
+
 // String names the guard's settings, and nothing of the validator, which may hold a secret.
 func (g *Guard) String() string {
 	return "guard(interval " + g.interval.String() + ", timeout " + g.timeout.String() + ", budget " + g.budget.String() + ")"

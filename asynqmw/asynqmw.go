@@ -1,0 +1,90 @@
+package asynqmw
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/execguard/execguard/guard"
+)
+
+// New makes the middleware that lets a task be handled only while the authority allows its device,
+// for ServeMux.Use or around any handler. It waits for the authority before the task begins (tasks of
+// one device that come at once share a question; guard.WithReuse saves it, and says what it gives up).
+// A task that is refused, or stopped while it is handled, goes back to its queue, or is held where it
+// could not: the package comment has the whole of it. The server's Config must have passed Configure.
+//
+// The middleware needs one method of r. From a method Interval() time.Duration it takes how long a
+// refused task stays away; a Runner without one counts as one of ten seconds. New panics if r, device
+// or an Option is nil.
+func New(r guard.Runner, device DeviceFunc, opts ...Option) asynq.MiddlewareFunc {
+	g := newGate(r, device, opts)
+	return func(next asynq.Handler) asynq.Handler {
+		return &guarded{gate: g, next: next} // for every task anew, if it is a ServeMux that asks
+	}
+}
+
+// gate is what all tasks of one New share.
+type gate struct {
+	config
+	interval time.Duration
+	keep     runFunc // Guard.Keep; nil: the Runner is no Guard
+	held     atomic.Int64
+	returns  *returns // nil: there is no Inspector
+
+	unmarked     sync.Once // the server has been found not to be Configured
+	unidentified sync.Once // a task has been found to name no device
+}
+
+// runFunc is the shape of Run and Keep.
+type runFunc func(ctx context.Context, deviceID string, fn func(ctx context.Context) error) error
+
+// guarded is a handler behind the gate.
+type guarded struct {
+	*gate
+	next asynq.Handler
+}
+
+// ProcessTask is called by asynq, on a goroutine of the task's own.
+func (h *guarded) ProcessTask(ctx context.Context, t *asynq.Task) error {
+	h.returns.begin(ctx)
+	a := attempt{gate: h.gate, next: h.next, task: t}
+	err, why := a.try(ctx, h.runner.Run)
+	if why == nil {
+		return err
+	}
+	r := h.refuse(why)
+	if h.mayGoBack(ctx) && !errors.Is(why, guard.ErrClosed) { // this process would fetch it again and again
+		return r
+	}
+	return h.hold(ctx, &a, r)
+}
+
+// mayGoBack tells whether a refused task can be returned to asynq at no cost: not on its last attempt, on which
+// asynq archives it whatever the error, and not to a server whose Config does not know a refusal.
+func (g *gate) mayGoBack(ctx context.Context) bool {
+	if _, configured := markKey.From(ctx); !configured {
+		g.unmarked.Do(func() {
+			loggerOf(ctx).Warn("asynqmw: the server's Config has not passed Configure: " +
+				"every refused task is held, lest it spend a retry; at its deadline it spends one even so")
+		})
+		return false
+	}
+	return !exhausted(ctx)
+}
+
+// exhausted tells whether asynq has no retry left for the task.
+func exhausted(ctx context.Context) bool {
+	retried, known := asynq.GetRetryCount(ctx)
+	most, bounded := asynq.GetMaxRetry(ctx)
+	return !known || !bounded || retried >= most
+}
+
+var (
+	errAgain  = errors.New("asynqmw: the Runner called the function again; an attempt can be handled only once")
+	errNotRun = errors.New("asynqmw: the Runner returned without an outcome of the task")
+)

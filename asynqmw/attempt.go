@@ -1,0 +1,126 @@
+package asynqmw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime/debug"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/execguard/execguard/guard"
+)
+
+// attempt is one of asynq's attempts at a task. It stays on asynq's goroutine, which recovers panics.
+type attempt struct {
+	*gate
+	next   asynq.Handler
+	task   *asynq.Task
+	again  bool // the handler may be called again, after a stop
+	called bool
+	work   error // what the handler returned last
+}
+
+// try has the task handled under run. Either why is nil, and err is what asynq is to have; or the
+// guard has refused or stopped the task, and why says so.
+func (a *attempt) try(ctx context.Context, run runFunc) (err, why error) {
+	id, err := a.device(ctx, a.task)
+	if err != nil {
+		return a.stranger(ctx, err)
+	}
+	return a.outcome(ctx, run(ctx, id, a.handle))
+}
+
+// handle is what the guard runs.
+func (a *attempt) handle(ctx context.Context) (err error) {
+	if a.called && !a.again {
+		return errAgain
+	}
+	a.called = true
+	returned := false
+	defer func() {
+		if !returned && halt(ctx) != nil {
+			err = a.swallow(ctx, recover())
+		}
+	}()
+	a.work = a.next.ProcessTask(ctx, a.task)
+	returned = true
+	return a.work
+}
+
+// swallow keeps a panic after the denial from asynq, to which it would be a failure: what a handler
+// makes of being stopped does not count. A panic before passes, unrecovered.
+func (a *attempt) swallow(ctx context.Context, value any) error {
+	if value == nil {
+		return nil // runtime.Goexit, which goes on
+	}
+	a.work = fmt.Errorf("panic: %v", value)
+	loggerOf(ctx).Error(fmt.Sprintf("asynqmw: a handler panicked after it had been stopped: %v\n%s", value, debug.Stack()))
+	return a.work
+}
+
+// outcome makes of what Run returned what becomes of the attempt.
+func (a *attempt) outcome(ctx context.Context, err error) (own, why error) {
+	switch {
+	case a.finished(err):
+		return err, nil
+	case isHalt(err) && (a.called || ctx.Err() == nil):
+		return nil, err
+	case a.called && err == nil:
+		return a.work, nil // a Runner that swallows the error is not to lose the task
+	case a.called && !a.again:
+		return err, nil // a Runner that has changed the handler's error
+	case ctx.Err() != nil && err != nil:
+		return err, nil // it is asynq that has ended the attempt
+	case err == nil:
+		err = errNotRun
+	}
+	return nil, err
+}
+
+// finished tells whether err is the handler's own.
+func (a *attempt) finished(err error) bool { return a.called && same(err, a.work) }
+
+// stranger is the outcome of an attempt whose device is not known.
+func (a *attempt) stranger(ctx context.Context, err error) (own, why error) {
+	if ctx.Err() != nil {
+		return err, nil
+	}
+	if !errors.Is(err, ErrNoIdentity) {
+		err = &identityError{why: "the DeviceFunc refused the task", err: err}
+	}
+	a.unidentified.Do(func() {
+		id, _ := asynq.GetTaskID(ctx)
+		loggerOf(ctx).Warn(fmt.Sprintf("asynqmw: task id=%s type=%q is refused, as all that name no device: %v", id, a.task.Type(), err))
+	})
+	return nil, err
+}
+
+// same is ==, for errors that cannot be compared too.
+func same(a, b error) bool {
+	if a == nil || b == nil || reflect.TypeOf(a) != reflect.TypeOf(b) {
+		return a == nil && b == nil
+	}
+	return !reflect.ValueOf(a).Comparable() || a == b //nolint:errorlint // the very same is meant
+}
+
+// halt is the guard's stop of the run that ctx stands in; nil where there is none. A context that has
+// ended otherwise, because asynq has ended the attempt, still stands in a run.
+func halt(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	if err := context.Cause(ctx); isHalt(err) {
+		return err
+	}
+	denied, err := (*guard.DeniedError)(nil), guard.Checkpoint(ctx)
+	if errors.As(err, &denied) || errors.Is(err, guard.ErrClosed) {
+		return err
+	}
+	return nil // in no run, or in one that is over
+}
+
+func isHalt(err error) bool {
+	return errors.Is(err, guard.ErrDenied) || errors.Is(err, guard.ErrClosed)
+}

@@ -1,0 +1,91 @@
+package asynqmw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hibiken/asynq"
+)
+
+// hold keeps a task that cannot go back on asynq's goroutine, where its lease is renewed, until
+// the device is allowed and the task has been handled. A server that shuts down meanwhile requeues it
+// with nothing spent. Only its own deadline must not find it here, at which asynq archives it as
+// a failure.
+func (g *gate) hold(ctx context.Context, a *attempt, r *refusal) error {
+	w := newWait(ctx)
+	defer w.end()
+	if !g.takePlace() {
+		return g.park(w, r)
+	}
+	defer g.held.Add(-1)
+	ask := w.during(g.runner.Run)
+	if a.again = g.keep != nil; a.again {
+		ask = w.during(g.keep) // it waits by itself, with others of the same device, and hears hints
+	} else if !w.sleep(r.delay) {
+		return g.letGo(w, r, nil)
+	}
+	for {
+		a.called = false
+		err, why := a.try(w.ctx, ask)
+		if why == nil && (w.ctx.Err() == nil || a.finished(err)) {
+			return err
+		}
+		if why != nil {
+			r = g.refuse(why)
+		}
+		if !w.sleep(r.delay) {
+			return g.letGo(w, r, nil)
+		}
+	}
+}
+
+// takePlace counts the task among those held, unless there are too many.
+func (g *gate) takePlace() bool {
+	if n := g.held.Add(1); g.maxHeld < 0 || n <= g.maxHeld {
+		return true
+	}
+	g.held.Add(-1)
+	return false
+}
+
+// park lets go of a task for which there is no place among those held, as soon as there is one in the archive.
+func (g *gate) park(w *wait, r *refusal) error {
+	if g.returns == nil || !exhausted(w.attempt) {
+		return g.letGo(w, r, nil)
+	}
+	return g.letGo(w, r, g.returns.takePlace(w.ctx))
+}
+
+// letGo returns what asynq is to have for a task that is held no longer: it archives it, and whoever
+// may is to put it back. Where asynq has ended the attempt in another way, it has requeued the task or
+// knows what to do. place is given back with the task; nil: it has none.
+func (g *gate) letGo(w *wait, r *refusal, place func()) error {
+	if err := w.attempt.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		if place != nil {
+			place()
+		}
+		return err
+	}
+	if !exhausted(w.attempt) {
+		return r // of a closed guard; or of a server that is not Configured, and then it spends a retry
+	}
+	id, known := asynq.GetTaskID(w.attempt)
+	queue, _ := asynq.GetQueueName(w.attempt)
+	if known && g.returns != nil {
+		r.parked = true
+		g.returns.park(parkedTask{queue, id}, r.delay, place, loggerOf(w.attempt))
+		return r
+	}
+	return lose(w.attempt, r)
+}
+
+// lose is letGo where nobody puts the task back.
+func lose(attempt context.Context, r *refusal) *refusal {
+	id, _ := asynq.GetTaskID(attempt)
+	queue, _ := asynq.GetQueueName(attempt)
+	r.lost = true
+	loggerOf(attempt).Error(fmt.Sprintf("asynqmw: task id=%s of queue %q goes to the archive, held too long by a denial and not handled: %v",
+		id, queue, r.why))
+	return r
+}

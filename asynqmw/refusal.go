@@ -1,0 +1,61 @@
+package asynqmw
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/execguard/execguard/guard"
+)
+
+// refusal is what asynq gets for a task that the guard has refused or stopped. Configure knows it by
+// its type, so that it is no failure of the task.
+type refusal struct {
+	why    error         // the guard's error; a stop has the handler's error in it
+	delay  time.Duration // how long the task stays away
+	parked bool          // asynq archives it, and it is put back
+	lost   bool          // asynq archives it, and nobody puts it back
+}
+
+// parkedMark begins the text of a refusal that is to be put back. asynq keeps the text with the
+// archived task, where a later process finds it.
+const parkedMark = "asynqmw: parked, to be put back: "
+
+func (r *refusal) Error() string {
+	if r.parked {
+		return parkedMark + r.why.Error()
+	}
+	return "asynqmw: " + r.why.Error()
+}
+
+// Is and As stand in the place of an Unwrap, past which a handler's SkipRetry or RevokeTask would have
+// asynq archive or delete a task whose handler was told to stop.
+func (r *refusal) Is(target error) bool {
+	return target != asynq.SkipRetry && target != asynq.RevokeTask && errors.Is(r.why, target)
+}
+
+// As is for errors.As.
+func (r *refusal) As(target any) bool { return errors.As(r.why, target) }
+
+// asRefusal finds the refusal in what a handler returned to asynq; nil where there is none.
+func asRefusal(err error) *refusal {
+	r := (*refusal)(nil)
+	errors.As(err, &r)
+	return r
+}
+
+// wasParked tells by the text that asynq has kept whether a task was archived to be put back.
+func wasParked(lastErr string) bool { return strings.Contains(lastErr, parkedMark) }
+
+// refuse makes the refusal of a task that is not to come again before the authority's Retry-After or
+// the interval, and not together with all the others.
+func (g *gate) refuse(why error) *refusal {
+	wait := g.interval
+	if denied := (*guard.DeniedError)(nil); errors.As(why, &denied) {
+		wait = max(wait, denied.Decision.RetryAfter)
+	}
+	return &refusal{why: why, delay: wait + rand.N(g.interval/2+1)}
+}

@@ -1,0 +1,200 @@
+package asynqmw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/execguard/execguard/contextx"
+	"github.com/execguard/execguard/guard"
+)
+
+// Serve works on tasks only while the device is allowed, and fetches none otherwise: it is Guard.Keep around
+// an asynq server, of which newServer makes a fresh one for each stretch of time in which the device
+// is allowed. It is for a process that is one device: tasks wait in Redis, for others too, and those with MaxRetry(0) are
+// as safe as all others, without Configure and without an Inspector.
+//
+// On a denial the contexts of the handlers at work are cancelled, with the denial as their cause. When
+// all of them have returned, the server shuts down and asynq requeues their tasks, with nothing spent: that
+// takes its ShutdownTimeout. What a handler returns after the denial does not count. Meanwhile Serve
+// waits until the device is allowed again. guard.Checkpoint works in the handlers.
+//
+// When ctx ends, the server shuts down as asynq's own Run does it: handlers have ShutdownTimeout to end, under the
+// guard, what they have begun; the others' tasks are requeued. Serve returns then, with the cause of ctx; with
+// guard.ErrClosed, after the same as on a denial, when the guard was closed; and with the error of a server that could not start.
+func Serve(ctx context.Context, g *guard.Guard, deviceID string, newServer func() *asynq.Server, h asynq.Handler) error {
+	switch {
+	case g == nil:
+		return errors.New("asynqmw: Serve: the Guard is nil")
+	case newServer == nil:
+		return errors.New("asynqmw: Serve: the function that makes servers is nil")
+	case isNil(h):
+		return errors.New("asynqmw: Serve: the Handler is nil")
+	}
+	s := service{newServer: newServer, handler: h}
+	defer s.down.Wait()
+	return g.Keep(ctx, deviceID, func(run context.Context) error { return s.stretch(ctx, run) })
+}
+
+// service is one server after the other.
+type service struct {
+	newServer func() *asynq.Server
+	handler   asynq.Handler
+	down      sync.WaitGroup // the server of the stretch before, while it shuts down
+}
+
+// stretch serves until the run has ended.
+func (s *service) stretch(ctx, run context.Context) error {
+	s.down.Wait()
+	if run.Err() != nil {
+		return context.Cause(ctx)
+	}
+	srv := s.newServer()
+	if srv == nil {
+		return errors.New("asynqmw: Serve: there is no new server")
+	}
+	c := newCrew(run, s.handler)
+	if err := srv.Start(c); err != nil {
+		return fmt.Errorf("asynqmw: Serve: %w", err)
+	}
+	guard.AfterStop(run, c.stop)
+	<-run.Done()
+	if halt(run) == nil {
+		srv.Shutdown() // in the guard's run, because handlers may go on for a while
+		return context.Cause(ctx)
+	}
+	select {
+	case <-c.stopped(): // and no handler is at work
+	case <-ctx.Done(): // nobody waits any longer for one that does not return
+	}
+	s.down.Go(srv.Shutdown) // not in the run, which has ended in time
+	return nil
+}
+
+// crew is the handlers at work in one stretch.
+type crew struct {
+	handler asynq.Handler
+	run     context.Context //nolint:containedctx // the stretch, whose values and end every handler gets
+	over    context.Context //nolint:containedctx // ends when the guard stops the run; run ends with the caller's context too
+	cancel  context.CancelCauseFunc
+
+	mu   sync.Mutex
+	size int
+	idle chan struct{} // closed when the run was stopped and nobody is at work
+}
+
+func newCrew(run context.Context, h asynq.Handler) *crew {
+	c := &crew{handler: h, run: run, idle: make(chan struct{})}
+	c.over, c.cancel = context.WithCancelCause(context.Background())
+	return c
+}
+
+// stop is called when the guard stops the run, or finds that it has.
+func (c *crew) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over.Err() != nil {
+		return
+	}
+	c.cancel(&stoppedError{halt(c.run)})
+	if c.size == 0 {
+		close(c.idle)
+	}
+}
+
+func (c *crew) stopped() <-chan struct{} {
+	c.stop()
+	return c.idle
+}
+
+// join tells whether a handler may begin.
+func (c *crew) join() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over.Err() != nil {
+		return false
+	}
+	c.size++
+	return true
+}
+
+// leave tells whether what the handler has returned counts.
+func (c *crew) leave() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.size--
+	if c.over.Err() == nil {
+		return true
+	}
+	if c.size == 0 {
+		close(c.idle)
+	}
+	return false
+}
+
+// ProcessTask is called by asynq, on a goroutine of the task's own.
+func (c *crew) ProcessTask(ctx context.Context, t *asynq.Task) error {
+	if c.join() {
+		if counts, err := c.handle(ctx, t); counts {
+			return err
+		}
+	}
+	return c.withhold(ctx)
+}
+
+// handle tells whether what the handler has returned counts.
+func (c *crew) handle(ctx context.Context, t *asynq.Task) (counts bool, err error) {
+	returned := false
+	defer func() {
+		if counts = c.leave(); returned || counts {
+			return
+		}
+		if v := recover(); v != nil {
+			loggerOf(ctx).Error(fmt.Sprintf("asynqmw: a handler panicked after it had been stopped: %v", v))
+		}
+	}()
+	both, cancel := contextx.Merge(within{ctx, c.run}, c.over)
+	defer cancel()
+	err, returned = c.handler.ProcessTask(both, t), true
+	return true, err
+}
+
+// withhold keeps the task from asynq until it has requeued it, because there is nothing that a handler
+// could return for that.
+func (c *crew) withhold(ctx context.Context) error {
+	w := newWait(ctx)
+	defer w.end()
+	<-w.ctx.Done()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &refusal{why: context.Cause(c.over), delay: time.Second}
+	if exhausted(ctx) {
+		return lose(ctx, r)
+	}
+	return r
+}
+
+// within is asynq's context of a task, in the guard's run.
+type within struct {
+	context.Context //nolint:containedctx // it is a context
+	run             context.Context
+}
+
+func (w within) Value(key any) any {
+	if v := w.Context.Value(key); v != nil {
+		return v
+	}
+	return w.run.Value(key)
+}
+
+// stoppedError is the cause that a handler finds: the stop, and context.Canceled as in every run.
+type stoppedError struct{ stop error }
+
+func (c *stoppedError) Error() string { return c.stop.Error() }
+
+func (c *stoppedError) Unwrap() []error { return []error{c.stop, context.Canceled} }
