@@ -20,9 +20,11 @@ func (g *gate) hold(ctx context.Context, a *attempt, r *refusal) error {
 	}
 	defer g.held.Add(-1)
 	ask := w.during(g.runner.Run)
+	rest := r.delay
 	if a.again = g.keep != nil; a.again {
-		ask = w.during(g.keep) // it waits by itself, with others of the same device, and hears hints
-	} else if !w.sleep(r.delay) {
+		ask, rest = w.during(g.keep), r.after // it waits by itself, with others of the same device, and hears hints
+	}
+	if rest > 0 && !w.sleep(rest) {
 		return g.letGo(w, r, nil)
 	}
 	for {

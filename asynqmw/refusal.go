@@ -16,6 +16,7 @@ import (
 type refusal struct {
 	why    error         // the guard's error; a stop has the handler's error in it
 	delay  time.Duration // how long the task stays away
+	after  time.Duration // the part of it that the authority has asked for; 0: none
 	parked bool          // asynq archives it, and it is put back
 	lost   bool          // asynq archives it, and nobody puts it back
 }
@@ -53,9 +54,11 @@ func wasParked(lastErr string) bool { return strings.Contains(lastErr, parkedMar
 // refuse makes the refusal of a task that is not to come again before the authority's Retry-After or
 // the interval, and not together with all the others.
 func (g *gate) refuse(why error) *refusal {
-	wait := g.interval
-	if denied := (*guard.DeniedError)(nil); errors.As(why, &denied) {
-		wait = max(wait, denied.Decision.RetryAfter)
+	r := &refusal{why: why}
+	jitter := rand.N(g.interval/2 + 1)
+	if denied := (*guard.DeniedError)(nil); errors.As(why, &denied) && denied.Decision.RetryAfter > 0 {
+		r.after = denied.Decision.RetryAfter + jitter
 	}
-	return &refusal{why: why, delay: wait + rand.N(g.interval/2+1)}
+	r.delay = max(g.interval+jitter, r.after)
+	return r
 }

@@ -186,12 +186,24 @@ func (r *returns) search() error {
 			return err
 		}
 		for _, id := range left {
-			if _, err = r.unarchive(parkedTask{queue, id}); err != nil {
+			t := parkedTask{queue, id}
+			if r.knows(t) {
+				continue
+			}
+			if _, err = r.unarchive(t); err != nil {
 				return err
 			}
 		}
 	}
 	return err
+}
+
+// knows tells whether the task was parked by this process, which puts it back when it is due.
+func (r *returns) knows(t parkedTask) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.parked[t]
+	return ok
 }
 
 // left is the ids of the parked tasks in the archive of a queue.

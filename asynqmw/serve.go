@@ -35,8 +35,8 @@ func Serve(ctx context.Context, g *guard.Guard, deviceID string, newServer func(
 	case isNil(h):
 		return errors.New("asynqmw: Serve: the Handler is nil")
 	}
-	s := service{newServer: newServer, handler: h}
-	defer s.down.Wait()
+	s := service{newServer: newServer, handler: h, down: during(func() {})}
+	defer func() { <-s.down }()
 	return g.Keep(ctx, deviceID, func(run context.Context) error { return s.stretch(ctx, run) })
 }
 
@@ -44,13 +44,14 @@ func Serve(ctx context.Context, g *guard.Guard, deviceID string, newServer func(
 type service struct {
 	newServer func() *asynq.Server
 	handler   asynq.Handler
-	down      sync.WaitGroup // the server of the stretch before, while it shuts down
+	down      <-chan struct{} // closed when the last server has shut down, which takes it its ShutdownTimeout
 }
 
 // stretch serves until the run has ended.
 func (s *service) stretch(ctx, run context.Context) error {
-	s.down.Wait()
-	if run.Err() != nil {
+	select {
+	case <-s.down:
+	case <-run.Done():
 		return context.Cause(ctx)
 	}
 	srv := s.newServer()
@@ -64,15 +65,42 @@ func (s *service) stretch(ctx, run context.Context) error {
 	guard.AfterStop(run, c.stop)
 	<-run.Done()
 	if halt(run) == nil {
-		srv.Shutdown() // in the guard's run, because handlers may go on for a while
+		s.down = during(srv.Shutdown)
+		select {
+		case <-s.down:
+		case <-c.idle: // the guard has stopped it all the same
+		}
 		return context.Cause(ctx)
 	}
+	c.stop()
+	stopped := during(srv.Stop) // nothing is fetched any longer, while the handlers take their time
 	select {
-	case <-c.stopped(): // and no handler is at work
-	case <-ctx.Done(): // nobody waits any longer for one that does not return
+	case <-c.idle:
+	case <-leaving(ctx): // nobody waits any longer for one that does not return
 	}
-	s.down.Go(srv.Shutdown) // not in the run, which has ended in time
-	return nil
+	s.down = during(func() { // not in the run, which has ended in time
+		<-stopped
+		srv.Shutdown()
+	})
+	return context.Cause(ctx)
+}
+
+// during closes the channel when f has returned, which is called on a goroutine of its own.
+func during(f func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	return done
+}
+
+// leaving ends with ctx, unless that is an outer run's stop: to wait for handlers is due then.
+func leaving(ctx context.Context) <-chan struct{} {
+	if halt(ctx) != nil {
+		return nil
+	}
+	return ctx.Done()
 }
 
 // crew is the handlers at work in one stretch.
@@ -104,11 +132,6 @@ func (c *crew) stop() {
 	if c.size == 0 {
 		close(c.idle)
 	}
-}
-
-func (c *crew) stopped() <-chan struct{} {
-	c.stop()
-	return c.idle
 }
 
 // join tells whether a handler may begin.
@@ -179,17 +202,17 @@ func (c *crew) withhold(ctx context.Context) error {
 	return r
 }
 
-// within is asynq's context of a task, in the guard's run.
+// within is asynq's context of a task, in the guard's run. The run comes first: BaseContext may stand in another.
 type within struct {
 	context.Context //nolint:containedctx // it is a context
 	run             context.Context
 }
 
 func (w within) Value(key any) any {
-	if v := w.Context.Value(key); v != nil {
+	if v := w.run.Value(key); v != nil {
 		return v
 	}
-	return w.run.Value(key)
+	return w.Context.Value(key)
 }
 
 // stoppedError is the cause that a handler finds: the stop, and context.Canceled as in every run.
