@@ -58,10 +58,17 @@ func (h *guarded) ProcessTask(ctx context.Context, t *asynq.Task) error {
 		return err
 	}
 	r := h.refuse(why)
-	if h.mayGoBack(ctx) && !errors.Is(why, guard.ErrClosed) { // this process would fetch it again and again
+	if h.mayGoBack(ctx) && !closed(why) {
 		return r
 	}
 	return h.hold(ctx, &a, r)
+}
+
+// closed tells whether the guard was closed, and this process would fetch the task again and again. A
+// denial has in it what the handler returned, perhaps of another guard that is closed.
+func closed(why error) bool {
+	denied := (*guard.DeniedError)(nil)
+	return errors.Is(why, guard.ErrClosed) && !errors.As(why, &denied)
 }
 
 // mayGoBack tells whether a refused task can be returned to asynq at no cost: not on its last attempt, on which

@@ -25,7 +25,7 @@ func (g *gate) hold(ctx context.Context, a *attempt, r *refusal) error {
 		ask, rest = w.during(g.keep), r.after // it waits by itself, with others of the same device, and hears hints
 	}
 	if rest > 0 && !w.sleep(rest) {
-		return g.letGo(w, r, nil)
+		return g.letGo(w, r, noPlace)
 	}
 	for {
 		a.called = false
@@ -37,7 +37,7 @@ func (g *gate) hold(ctx context.Context, a *attempt, r *refusal) error {
 			r = g.refuse(why)
 		}
 		if !w.sleep(r.delay) {
-			return g.letGo(w, r, nil)
+			return g.letGo(w, r, noPlace)
 		}
 	}
 }
@@ -54,19 +54,17 @@ func (g *gate) takePlace() bool {
 // park lets go of a task for which there is no place among those held, as soon as there is one in the archive.
 func (g *gate) park(w *wait, r *refusal) error {
 	if g.returns == nil || !exhausted(w.attempt) {
-		return g.letGo(w, r, nil)
+		return g.letGo(w, r, noPlace)
 	}
 	return g.letGo(w, r, g.returns.takePlace(w.ctx))
 }
 
 // letGo returns what asynq is to have for a task that is held no longer: it archives it, and whoever
 // may is to put it back. Where asynq has ended the attempt in another way, it has requeued the task or
-// knows what to do. place is given back with the task; nil: it has none.
+// knows what to do. place gives back the task's place in the archive.
 func (g *gate) letGo(w *wait, r *refusal, place func()) error {
 	if err := w.attempt.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		if place != nil {
-			place()
-		}
+		place()
 		return err
 	}
 	if !exhausted(w.attempt) {
@@ -79,8 +77,11 @@ func (g *gate) letGo(w *wait, r *refusal, place func()) error {
 		g.returns.park(parkedTask{queue, id}, r.delay, place, loggerOf(w.attempt))
 		return r
 	}
+	place()
 	return lose(w.attempt, r)
 }
+
+func noPlace() {}
 
 // lose is letGo where nobody puts the task back.
 func lose(attempt context.Context, r *refusal) *refusal {

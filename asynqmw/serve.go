@@ -138,7 +138,7 @@ func (c *crew) stop() {
 func (c *crew) join() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over.Err() != nil {
+	if !c.live() {
 		return false
 	}
 	c.size++
@@ -150,14 +150,14 @@ func (c *crew) leave() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.size--
-	if c.over.Err() == nil {
-		return true
-	}
-	if c.size == 0 {
+	if c.size == 0 && c.over.Err() != nil {
 		close(c.idle)
 	}
-	return false
+	return c.live()
 }
+
+// live looks at the guard itself too: a handler that asks Checkpoint may know of a denial before stop is called.
+func (c *crew) live() bool { return c.over.Err() == nil && guard.Checkpoint(c.run) == nil }
 
 // ProcessTask is called by asynq, on a goroutine of the task's own.
 func (c *crew) ProcessTask(ctx context.Context, t *asynq.Task) error {
