@@ -13,6 +13,11 @@ const (
 	genprotoModule  = "google.golang.org/genproto/googleapis/rpc"
 	chiModule       = "github.com/go-chi/chi/v5"
 	websocketModule = "github.com/coder/websocket"
+
+	asynqModule     = "github.com/hibiken/asynq"
+	redisModule     = "github.com/redis/go-redis/v9"
+	miniredisModule = "github.com/alicebob/miniredis/v2"
+	cronModule      = "github.com/robfig/cron/v3"
 )
 
 // row says what one package may import: packages of ours by their path inside the module, and
@@ -20,8 +25,8 @@ const (
 //
 //	                 examples/*               (may import anything of ours)
 //	                     │
-//	httpmw  grpcmw       │              guard/machineid  and other clients
-//	   └────┴────────────┼────────────────────┘
+//	httpmw  grpcmw  asynqmw  cronwrap   guard/machineid  and other clients
+//	   └───────┴───────┼────────┴─────────────┘
 //	                     ▼
 //	                   guard ◄── guard/authority ◄── guard/guardtest
 //	                     ▼
@@ -39,7 +44,7 @@ type row struct {
 // packages is the import table and, because a package without a row fails the test and so does
 // a row without a package, the list of packages.
 func packages() map[string]row {
-	whole := []string{"contextx", "guard", "guard/authority", "guard/guardtest", "guard/machineid", "httpmw", "grpcmw"}
+	whole := []string{"contextx", "guard", "guard/authority", "guard/guardtest", "guard/machineid", "httpmw", "grpcmw", "asynqmw", "cronwrap"}
 	return map[string]row{
 		"contextx": {},
 		"guard": {
@@ -60,6 +65,17 @@ func packages() map[string]row {
 			ours:  []string{"guard", "guard/internal/strictjson"},
 			tests: []string{"guard/authority", "guard/guardtest"},
 		},
+		"asynqmw": {
+			ours:    []string{"contextx", "guard"},
+			modules: []string{asynqModule},
+			tests:   []string{"guard/authority", "guard/guardtest", "guard/machineid"},
+			peers:   []string{redisModule, miniredisModule},
+		},
+		"cronwrap": {
+			ours:    []string{"contextx", "guard"},
+			modules: []string{cronModule},
+			tests:   []string{"guard/authority", "guard/guardtest", "guard/machineid"},
+		},
 		"grpcmw": {
 			ours:    []string{"guard"},
 			modules: []string{grpcModule, genprotoModule, protobufModule},
@@ -73,6 +89,8 @@ func packages() map[string]row {
 		"guard/internal/house":      {},
 		"guard/internal/strictjson": {},
 		"examples/agent":            {ours: whole},
+		"examples/asynq":            {ours: whole, modules: []string{asynqModule, miniredisModule}},
+		"examples/cron":             {ours: whole, modules: []string{cronModule}},
 		"examples/grpc":             {ours: whole, modules: []string{grpcModule, protobufModule}},
 		"examples/http":             {ours: whole},
 		"examples/quickstart":       {ours: whole, modules: []string{backoffModule}},

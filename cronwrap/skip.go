@@ -1,0 +1,61 @@
+package cronwrap
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/robfig/cron/v3"
+)
+
+// SkipIfStillRunning is cron's wrapper of that name, but one whose job can run again after a panic, or after
+// runtime.Goexit: cron v3.0.1 keeps its token then, and never runs the job again. As with cron's own, skips
+// are logged to logger at Info, each entry is on its own, and the wrapper belongs inside of cron.Recover.
+// A job of this package stays one in it. SkipIfStillRunning panics if logger is nil, and the wrapper if the job is.
+func SkipIfStillRunning(logger cron.Logger) cron.JobWrapper {
+	if isNil(logger) {
+		mistake("SkipIfStillRunning: the Logger is nil")
+	}
+	return func(j cron.Job) cron.Job {
+		if isNil(j) {
+			mistake("SkipIfStillRunning: the cron.Job is nil")
+		}
+		if ours, ok := j.(guarded); ok {
+			return &guardedSkip{skip{run: ours.runIn, logger: logger}, ours}
+		}
+		return &skip{run: func(context.Context, tick) { j.Run() }, logger: logger}
+	}
+}
+
+type skip struct {
+	run    func(outer context.Context, as tick)
+	logger cron.Logger
+	busy   atomic.Bool
+}
+
+// Run runs the job, if it does not run already.
+func (s *skip) Run() { s.runIn(context.Background(), tick{}) }
+
+func (s *skip) runIn(outer context.Context, as tick) {
+	if !s.busy.CompareAndSwap(false, true) {
+		s.logger.Info("skip")
+		return
+	}
+	defer s.busy.Store(false)
+	s.run(outer, as)
+}
+
+// guardedSkip is skip around a job of this package.
+type guardedSkip struct {
+	skip
+
+	job guarded
+}
+
+func (s *guardedSkip) each(f func(j *job)) { s.job.each(f) }
+
+// String is the job's.
+func (s *guardedSkip) String() string { return fmt.Sprint(s.job) }
+
+// GoString is String, for %#v.
+func (s *guardedSkip) GoString() string { return s.String() }
