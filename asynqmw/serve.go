@@ -110,9 +110,10 @@ type crew struct {
 	over    context.Context //nolint:containedctx // ends when the guard stops the run; run ends with the caller's context too
 	cancel  context.CancelCauseFunc
 
-	mu   sync.Mutex
-	size int
-	idle chan struct{} // closed when the run was stopped and nobody is at work
+	mu    sync.Mutex
+	size  int
+	empty bool          // nobody is at work, and nobody begins any more
+	idle  chan struct{} // closed then
 }
 
 func newCrew(run context.Context, h asynq.Handler) *crew {
@@ -125,13 +126,7 @@ func newCrew(run context.Context, h asynq.Handler) *crew {
 func (c *crew) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over.Err() != nil {
-		return
-	}
-	c.cancel(&stoppedError{halt(c.run)})
-	if c.size == 0 {
-		close(c.idle)
-	}
+	c.live()
 }
 
 // join tells whether a handler may begin.
@@ -150,14 +145,25 @@ func (c *crew) leave() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.size--
-	if c.size == 0 && c.over.Err() != nil {
-		close(c.idle)
-	}
 	return c.live()
 }
 
-// live looks at the guard itself too: a handler that asks Checkpoint may know of a denial before stop is called.
-func (c *crew) live() bool { return c.over.Err() == nil && guard.Checkpoint(c.run) == nil }
+// live looks at the guard itself, for a handler that asks Checkpoint may know of a denial before stop is
+// called. Once it is false it stays so. The caller holds mu.
+func (c *crew) live() bool {
+	if c.over.Err() == nil {
+		err := guard.Checkpoint(c.run)
+		if err == nil {
+			return true
+		}
+		c.cancel(&stoppedError{err})
+	}
+	if c.size == 0 && !c.empty {
+		c.empty = true
+		close(c.idle)
+	}
+	return false
+}
 
 // ProcessTask is called by asynq, on a goroutine of the task's own.
 func (c *crew) ProcessTask(ctx context.Context, t *asynq.Task) error {
@@ -202,17 +208,20 @@ func (c *crew) withhold(ctx context.Context) error {
 	return r
 }
 
-// within is asynq's context of a task, in the guard's run. The run comes first: BaseContext may stand in another.
+// within is asynq's context of a task, in the guard's run: that one, and no other that BaseContext may stand in.
 type within struct {
 	context.Context //nolint:containedctx // it is a context
 	run             context.Context
 }
 
 func (w within) Value(key any) any {
-	if v := w.run.Value(key); v != nil {
+	if v := w.run.Value(key); v == any(w.run) {
+		return v // what the guard finds a run by
+	}
+	if v := w.Context.Value(key); v != nil {
 		return v
 	}
-	return w.Context.Value(key)
+	return w.run.Value(key)
 }
 
 // stoppedError is the cause that a handler finds: the stop, and context.Canceled as in every run.
