@@ -16,7 +16,7 @@ import (
 // Serve works on tasks only while the device is allowed, and fetches none otherwise: it is Guard.Keep around
 // an asynq server, of which newServer makes a fresh one for each stretch of time in which the device
 // is allowed. It is for a process that is one device: tasks wait in Redis, for others too, and those with MaxRetry(0) are
-// as safe as all others, without Configure and without an Inspector.
+// as safe as all others, without Configure and without an Inspector, if the server's ShutdownTimeout is shorter than their Timeouts.
 //
 // On a denial the contexts of the handlers at work are cancelled, with the denial as their cause. When
 // all of them have returned, the server shuts down and asynq requeues their tasks, with nothing spent: that

@@ -38,7 +38,7 @@ type network struct {
 	listener net.Listener // nil while nobody listens
 }
 
-// newNetwork starts to listen. mark puts what a handler is to know of a connection into the
+// newNetwork listens, and serves nobody before start. mark puts what a handler is to know of a connection into the
 // context of its requests; it may be nil.
 func newNetwork(handler http.HandlerFunc, wrap func(net.Listener) net.Listener,
 	mark func(context.Context, net.Conn) context.Context,
@@ -61,9 +61,13 @@ func newNetwork(handler http.HandlerFunc, wrap func(net.Listener) net.Listener,
 		l.Close()
 		return nil, err
 	}
-	n.serve(l)
+	n.listener = l
 	return n, nil
 }
+
+// start serves. What the handler reads must be there by then: a request may come from another process, and a
+// socket puts no order into memory.
+func (n *network) start() { n.serve(n.listener) }
 
 // keepPort fills keep. It must be called before anything else accepts from l.
 func (n *network) keepPort(l net.Listener) (err error) {

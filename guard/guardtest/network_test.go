@@ -19,6 +19,7 @@ func newTestNetwork(t *testing.T, handler http.HandlerFunc) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.start()
 	return n
 }
 

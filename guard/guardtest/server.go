@@ -103,6 +103,8 @@ func (s *Server) start() (err error) {
 		return err
 	}
 	s.client = &http.Client{Transport: &http.Transport{DialContext: s.dial, TLSClientConfig: s.papers.client()}}
+	s.other.start()
+	s.front.start()
 	return nil
 }
 
