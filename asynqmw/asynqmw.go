@@ -64,11 +64,11 @@ func (h *guarded) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	return h.hold(ctx, &a, r)
 }
 
-// closed tells whether the guard was closed, and this process would fetch the task again and again. A
-// denial has in it what the handler returned, perhaps of another guard that is closed.
+// closed tells whether the guard was closed, and this process would fetch the task again and again. Deeper inside
+// there may be what the handler has returned, of another guard.
 func closed(why error) bool {
-	denied := (*guard.DeniedError)(nil)
-	return errors.Is(why, guard.ErrClosed) && !errors.As(why, &denied)
+	_, denied := why.(*guard.DeniedError) //nolint:errorlint // as above
+	return !denied && errors.Is(why, guard.ErrClosed)
 }
 
 // mayGoBack tells whether a refused task can be returned to asynq at no cost: not on its last attempt, on which

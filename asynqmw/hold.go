@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hibiken/asynq"
 )
@@ -73,8 +74,13 @@ func (g *gate) letGo(w *wait, r *refusal, place func()) error {
 	id, known := asynq.GetTaskID(w.attempt)
 	queue, _ := asynq.GetQueueName(w.attempt)
 	if known && g.returns != nil {
-		r.parked = true
-		g.returns.park(parkedTask{queue, id}, r.delay, place, loggerOf(w.attempt))
+		now := time.Now()
+		p := &parking{parkedTask: parkedTask{queue, id}, place: place, log: loggerOf(w.attempt)}
+		if w.ctx.Err() != nil {
+			p.since = now
+		}
+		r.parked = now.Add(r.delay)
+		g.returns.park(r.delay, p)
 		return r
 	}
 	place()

@@ -29,10 +29,11 @@ type config struct {
 
 // WithInspector has a held task put back when its own deadline comes, where asynq archives it
 // whatever happens: RunTask makes it pending again about an interval later. i must belong to the
-// Redis that the server works on, and stay open as long as the server. The default is none: such a
-// task stays in the archive, is logged by its id, and handed to the ErrorHandler.
+// Redis that the server works on, and stay open until its tasks are back, an interval or two longer than the
+// server. The default is none: such a task stays in the archive, is logged by its id, and handed to the ErrorHandler.
 //
-// With the first task after a start, what an earlier process has not come to put back is put back too.
+// With its first task a process also looks for what others have parked, and puts back what they have not,
+// an interval or two after it was due.
 func WithInspector(i *asynq.Inspector) Option {
 	if i == nil {
 		mistake("WithInspector: the Inspector is nil")
@@ -69,7 +70,7 @@ func newGate(r guard.Runner, device DeviceFunc, opts []Option) *gate {
 	if own, ok := r.(*guard.Guard); ok { // and nothing that embeds one, whose own Run is to be called
 		g.keep = own.Keep
 	}
-	g.returns = newReturns(g.inspector)
+	g.returns = newReturns(g.inspector, g.interval)
 	return g
 }
 

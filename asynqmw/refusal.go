@@ -17,17 +17,20 @@ type refusal struct {
 	why    error         // the guard's error; a stop has the handler's error in it
 	delay  time.Duration // how long the task stays away
 	after  time.Duration // the part of it that the authority has asked for; 0: none
-	parked bool          // asynq archives it, and it is put back
+	parked time.Time     // asynq archives it, and it is put back then; zero: neither
 	lost   bool          // asynq archives it, and nobody puts it back
 }
 
-// parkedMark begins the text of a refusal that is to be put back. asynq keeps the text with the
-// archived task, where a later process finds it.
-const parkedMark = "asynqmw: parked, to be put back: "
+// The text of a refusal of a task that is to be put back begins with parkedMark and the time. asynq keeps
+// it with the archived task, where a later process finds it.
+const (
+	parkedMark = "asynqmw: parked until "
+	parkedTime = "2006-01-02T15:04:05Z" // always as long
+)
 
 func (r *refusal) Error() string {
-	if r.parked {
-		return parkedMark + r.why.Error()
+	if !r.parked.IsZero() {
+		return parkedMark + r.parked.UTC().Format(parkedTime) + ": " + r.why.Error()
 	}
 	return "asynqmw: " + r.why.Error()
 }
@@ -48,8 +51,15 @@ func asRefusal(err error) *refusal {
 	return r
 }
 
-// wasParked tells by the text that asynq has kept whether a task was archived to be put back.
-func wasParked(lastErr string) bool { return strings.Contains(lastErr, parkedMark) }
+// parkedUntil finds out by the text that asynq has kept whether a task was archived to be put back, and when.
+func parkedUntil(lastErr string) (due time.Time, parked bool) {
+	_, text, parked := strings.Cut(lastErr, parkedMark) // somebody outside may have wrapped it
+	if !parked || len(text) < len(parkedTime) {
+		return time.Time{}, false
+	}
+	due, err := time.Parse(parkedTime, text[:len(parkedTime)])
+	return due, err == nil
+}
 
 // refuse makes the refusal of a task that is not to come again before the authority's Retry-After or
 // the interval, and not together with all the others.

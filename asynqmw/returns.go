@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,12 +16,14 @@ const (
 	maxParked = 100             // of those parked for want of a place: far from the 10,000 that asynq's archive keeps
 	backAgain = time.Second     // between two looks at a task that asynq has not archived yet
 	backAtAll = 3 * time.Minute // longer than asynq takes to recover from a crash
+	soon      = 2 * time.Second // for asynq to archive a task, and keep the whole second of it
 )
 
 // returns puts tasks back that asynq has archived because they could not be held any longer. While
 // they are away a timer is all that there is of them, and no goroutine.
 type returns struct {
 	inspector *asynq.Inspector
+	interval  time.Duration
 	places    chan struct{}
 	searched  atomic.Bool // for what an earlier process has left
 
@@ -30,11 +33,11 @@ type returns struct {
 
 type parkedTask struct{ queue, id string }
 
-func newReturns(i *asynq.Inspector) *returns {
+func newReturns(i *asynq.Inspector, interval time.Duration) *returns {
 	if i == nil {
 		return nil
 	}
-	return &returns{inspector: i, places: make(chan struct{}, maxParked), parked: map[parkedTask]int{}}
+	return &returns{inspector: i, interval: interval, places: make(chan struct{}, maxParked), parked: map[parkedTask]int{}}
 }
 
 // takePlace waits for a place in the archive, and returns how it is given back. A task whose wait ends first goes
@@ -52,23 +55,24 @@ func (r *returns) takePlace(ctx context.Context) (give func()) {
 type parking struct {
 	*returns
 	parkedTask
+	since  time.Time // when its wait was over, and its deadline near; zero: that was not why
 	giveUp time.Time
 	place  func() // gives it back
 	log    asynq.Logger
 }
 
 // park has a task put back after a while.
-func (r *returns) park(t parkedTask, after time.Duration, place func(), log asynq.Logger) {
+func (r *returns) park(after time.Duration, p *parking) {
+	p.returns, p.giveUp = r, time.Now().Add(after+backAtAll)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.parked[t]++
-	p := &parking{returns: r, parkedTask: t, giveUp: time.Now().Add(after + backAtAll), place: place, log: log}
+	r.parked[p.parkedTask]++
 	time.AfterFunc(after, p.putBack)
 }
 
 // putBack makes the task pending again, or has another look at it later.
 func (p *parking) putBack() {
-	again, err := p.unarchive(p.parkedTask)
+	again, err := p.unarchive()
 	if again && time.Now().Before(p.giveUp) {
 		time.AfterFunc(backAgain, p.putBack)
 		return
@@ -95,10 +99,10 @@ func (r *returns) knows(t parkedTask) bool {
 	return r.parked[t] > 0
 }
 
-// unarchive makes a task pending if it is in the archive because it was parked; again: asynq has not
+// unarchive makes the task pending if it is in the archive because it was parked; again: asynq has not
 // come to that yet, or Redis could not be asked.
-func (r *returns) unarchive(t parkedTask) (again bool, err error) {
-	info, err := r.inspector.GetTaskInfo(t.queue, t.id)
+func (p *parking) unarchive() (again bool, err error) {
+	info, err := p.inspector.GetTaskInfo(p.queue, p.id)
 	switch {
 	case gone(err):
 		return false, nil
@@ -106,13 +110,20 @@ func (r *returns) unarchive(t parkedTask) (again bool, err error) {
 		return true, err
 	case info.State == asynq.TaskStateActive:
 		return true, errors.New("it is still active")
-	case info.State != asynq.TaskStateArchived:
-		return false, nil
-	case !wasParked(info.LastErr) && info.LastErr != context.DeadlineExceeded.Error(): // its deadline has come first
-		return false, nil // it has failed, or been recovered from a crash
+	case info.State != asynq.TaskStateArchived || !p.reason(info):
+		return false, nil // it is back, or has failed, or been recovered from a crash
 	}
-	err = r.inspector.RunTask(t.queue, t.id)
+	err = p.inspector.RunTask(p.queue, p.id)
 	return err != nil && !gone(err), err // or somebody else was faster, as the next look shows
+}
+
+// reason tells whether the task is in the archive because it was parked. Its deadline may have come before asynq
+// could be told so.
+func (p *parking) reason(info *asynq.TaskInfo) bool {
+	if _, parked := parkedUntil(info.LastErr); parked {
+		return true
+	}
+	return info.LastErr == context.DeadlineExceeded.Error() && info.LastFailedAt.Before(p.since.Add(soon))
 }
 
 func gone(err error) bool {
@@ -133,37 +144,38 @@ func (r *returns) begin(ctx context.Context) {
 	}()
 }
 
+// search has everything put back that others have parked and do not put back themselves. It takes its time
+// with each task: asynq cannot put a task back only if it is still in the archive, so two processes had better not try at once.
 func (r *returns) search(log asynq.Logger) error {
 	queues, err := r.inspector.Queues()
 	for _, queue := range queues {
-		var left []string
+		var left map[string]time.Time
 		if left, err = r.left(queue); err != nil {
 			return err
 		}
-		for _, id := range left {
+		for id, due := range left {
 			t := parkedTask{queue, id}
-			if r.knows(t) {
-				continue
-			}
-			if again, _ := r.unarchive(t); again {
-				r.park(t, backAgain, noPlace, log)
+			if !r.knows(t) {
+				wait := max(time.Until(due), 0) + r.interval + rand.N(r.interval)
+				r.park(wait, &parking{parkedTask: t, place: noPlace, log: log})
 			}
 		}
 	}
 	return err
 }
 
-// left is the ids of the parked tasks in the archive of a queue.
-func (r *returns) left(queue string) (ids []string, err error) {
+// left is the ids of the parked tasks in the archive of a queue, and when they are due.
+func (r *returns) left(queue string) (map[string]time.Time, error) {
 	const size = 100
+	ids := map[string]time.Time{}
 	for page := 1; ; page++ {
 		tasks, err := r.inspector.ListArchivedTasks(queue, asynq.PageSize(size), asynq.Page(page))
 		if err != nil && !gone(err) {
 			return nil, err
 		}
 		for _, t := range tasks {
-			if wasParked(t.LastErr) {
-				ids = append(ids, t.ID)
+			if due, parked := parkedUntil(t.LastErr); parked {
+				ids[t.ID] = due
 			}
 		}
 		if len(tasks) < size {

@@ -61,7 +61,7 @@ func (a *attempt) ask() error {
 
 // call is the function that the Runner calls.
 func (a *attempt) call(ctx context.Context) (err error) {
-	if a.called {
+	if a.called || a.over {
 		return errAgain
 	}
 	a.called = true
@@ -89,7 +89,8 @@ func (a *attempt) end() {
 	}
 }
 
-// errAgain is for a Runner that calls its function a second time, as one that is made of Guard.Keep would.
+// errAgain is for a Runner that calls its function a second time, as one that is made of Guard.Keep would, or
+// when it has returned.
 var errAgain = errors.New("cronwrap: the Runner called the function again; a tick is run once")
 
 // same is ==, for errors that cannot be compared too.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -74,30 +73,6 @@ func BenchmarkCronChain(b *testing.B) {
 			}
 		})
 	}
-}
-
-// BenchmarkCronTick is lease of a job that Add has added, on a goroutine of cron's: what it costs to know that.
-func BenchmarkCronTick(b *testing.B) {
-	c := cron.New(cron.WithLogger(cron.DiscardLogger))
-	id, err := cronwrap.Add(c, "@yearly", cronwrap.Job(lease(b), device, nothing))
-	if err != nil {
-		b.Fatal(err)
-	}
-	entry := c.Entry(id).Job
-	done := make(chan struct{})
-	var once sync.Once
-	c.Schedule(cron.Every(time.Second), cron.FuncJob(func() {
-		once.Do(func() {
-			defer close(done)
-			b.ReportAllocs()
-			for b.Loop() {
-				entry.Run()
-			}
-		})
-	}))
-	c.Start()
-	<-done
-	<-c.Stop().Done()
 }
 
 // BenchmarkCronChainAgainstFloor fires a guarded job and one in the least that can end a run in turns, so that whatever

@@ -445,6 +445,37 @@ func TestRunnersThatAreNone(t *testing.T) {
 	}
 }
 
+// A Runner that calls its function when it has returned: nobody would hear of that run.
+func TestRunnerThatCallsLater(t *testing.T) {
+	var kept []func(context.Context) error
+	ran := new(atomic.Int64)
+	j := cronwrap.Job(runnerFunc(func(_ context.Context, _ string, fn func(context.Context) error) error {
+		kept = append(kept, fn)
+		return nil
+	}), device, func(context.Context) error { ran.Add(1); return nil }, cronwrap.WithLogger(slog.New(&journal{})))
+	for range 2 {
+		j.Run()
+		for _, fn := range kept {
+			if fn(t.Context()) == nil {
+				t.Error("called later: no error")
+			}
+		}
+	}
+	if ran.Load() != 0 {
+		t.Errorf("%d runs", ran.Load())
+	}
+}
+
+// A Runner that does not look at its context is not asked when that has ended.
+func TestRunnerIsNotAskedAfterTheEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	log := &journal{}
+	cronwrap.Job(runnerFunc(allowing), device, func(context.Context) error { t.Error("called"); return nil },
+		cronwrap.WithContext(ctx), cronwrap.WithLogger(slog.New(log))).Run()
+	log.want(t, slog.LevelInfo, "skipped: its context has ended")
+}
+
 // A Runner that panics harms the job as little as a job that does.
 func TestRunnerThatPanics(t *testing.T) {
 	log := &journal{}

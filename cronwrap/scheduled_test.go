@@ -181,9 +181,9 @@ func TestScheduledAfterAPause(t *testing.T) {
 	})
 }
 
-// Through chains: wrappers outside, New outside, and deep stacks.
-func TestScheduledThroughWrappers(t *testing.T) {
-	deep := func(j cron.Job) cron.Job {
+// deep is a wrapper that runs the job from n frames further down.
+func deep(n int) cron.JobWrapper {
+	return func(j cron.Job) cron.Job {
 		var down func(n int)
 		down = func(n int) {
 			if n == 0 {
@@ -192,15 +192,36 @@ func TestScheduledThroughWrappers(t *testing.T) {
 			}
 			down(n - 1)
 		}
-		return cron.FuncJob(func() { down(500) })
+		return cron.FuncJob(func() { down(n) })
 	}
+}
+
+// However deep the stack is.
+func TestScheduledAtEveryDepth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		for depth := range 60 {
+			c, seen := newCron(t, cron.WithChain(deep(depth))), &runs{}
+			add(t, c, "* * * * * *", f.job(seen.do))
+			c.Start()
+			pass(time.Second)
+			stop(t, c)
+			if at := seen.scheduled(); len(at) != 1 || at[0].IsZero() {
+				t.Errorf("from %d frames further down: scheduled for %v", depth, at)
+			}
+		}
+	})
+}
+
+// Through chains: wrappers outside, New outside, and deep stacks.
+func TestScheduledThroughWrappers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		for name, chain := range map[string][]cron.JobWrapper{
 			"Recover and Skip": {cron.Recover(cron.DiscardLogger), cron.SkipIfStillRunning(cron.DiscardLogger)},
 			"Delay":            {cron.DelayIfStillRunning(cron.DiscardLogger)},
 			"ours":             {cronwrap.SkipIfStillRunning(cron.DiscardLogger), cronwrap.New(f, device)},
-			"deep":             {deep},
+			"deep":             {deep(500)},
 		} {
 			c, seen := newCron(t, cron.WithChain(chain...)), &runs{}
 			id := add(t, c, "0 0 * * * *", f.job(seen.do))

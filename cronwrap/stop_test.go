@@ -266,8 +266,8 @@ func TestDenialDuringStop(t *testing.T) {
 			t.Errorf("Stop: %v", err)
 		}
 		f.log.want(t, slog.LevelWarn, "denied while it ran: stopped", "code", "DEVICE_REVOKED")
-		if seen.count() != 1 {
-			t.Errorf("%d runs", seen.count())
+		if seen.count() != 1 || len(f.log.find("")) != 1 {
+			t.Errorf("%d runs, logged: %v", seen.count(), f.log.find(""))
 		}
 	})
 }

@@ -1,0 +1,4 @@
+package asynqmw
+
+// ParkedUntil is parkedUntil, for the tests.
+var ParkedUntil = parkedUntil
