@@ -34,7 +34,8 @@ type gate struct {
 	interval time.Duration
 	keep     runFunc // Guard.Keep; nil: the Runner is no Guard
 	held     atomic.Int64
-	returns  *returns // nil: there is no Inspector
+	returns  *returns  // nil: there is no Inspector
+	spare    sync.Pool // of attempts that are over
 
 	unmarked     sync.Once // the server has been found not to be Configured
 	unidentified sync.Once // a task has been found to name no device
@@ -52,16 +53,23 @@ type guarded struct {
 // ProcessTask is called by asynq, on a goroutine of the task's own.
 func (h *guarded) ProcessTask(ctx context.Context, t *asynq.Task) error {
 	h.returns.begin(ctx)
-	a := attempt{gate: h.gate, next: h.next, task: t}
+	a := h.begin(h.next, t)
 	err, why := a.try(ctx, h.runner.Run)
-	if why == nil {
-		return err
+	if why != nil {
+		err = h.refused(ctx, a, why)
 	}
-	r := h.refuse(why)
-	if h.mayGoBack(ctx) && !closed(why) {
+	a.end()
+	return err
+}
+
+// refused is what asynq gets for a task that the guard has refused or stopped: at once, or when it could
+// not go back, after it has been held.
+func (g *gate) refused(ctx context.Context, a *attempt, why error) error {
+	r := g.refuse(why)
+	if g.mayGoBack(ctx) && !closed(why) {
 		return r
 	}
-	return h.hold(ctx, &a, r)
+	return g.hold(ctx, a, r)
 }
 
 // closed tells whether the guard was closed, and this process would fetch the task again and again. Deeper inside

@@ -15,11 +15,31 @@ import (
 // attempt is one of asynq's attempts at a task. It stays on asynq's goroutine, which recovers panics.
 type attempt struct {
 	*gate
+	run    func(ctx context.Context) error // its method handle
 	next   asynq.Handler
 	task   *asynq.Task
 	again  bool // the handler may be called again, after a stop
 	called bool
 	work   error // what the handler returned last
+}
+
+func (g *gate) begin(next asynq.Handler, t *asynq.Task) *attempt {
+	a, _ := g.spare.Get().(*attempt)
+	if a == nil {
+		a = &attempt{gate: g}
+		a.run = a.handle
+	}
+	a.next, a.task = next, t
+	return a
+}
+
+// end keeps the attempt for another task, if the Runner is a Guard: one of somebody's own might call the
+// function once more.
+func (a *attempt) end() {
+	if a.keep != nil {
+		*a = attempt{gate: a.gate, run: a.run}
+		a.spare.Put(a)
+	}
 }
 
 // try has the task handled under run. Either why is nil, and err is what asynq is to have; or the
@@ -29,7 +49,7 @@ func (a *attempt) try(ctx context.Context, run runFunc) (err, why error) {
 	if err != nil {
 		return a.stranger(ctx, err)
 	}
-	return a.outcome(ctx, run(ctx, id, a.handle))
+	return a.outcome(ctx, run(ctx, id, a.run))
 }
 
 // handle is what the guard runs.
