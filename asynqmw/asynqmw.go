@@ -82,7 +82,7 @@ func closed(why error) bool {
 // mayGoBack tells whether a refused task can be returned to asynq at no cost: not on its last attempt, on which
 // asynq archives it whatever the error, and not to a server whose Config does not know a refusal.
 func (g *gate) mayGoBack(ctx context.Context) bool {
-	if _, configured := markKey.From(ctx); !configured {
+	if !configured(ctx) {
 		g.unmarked.Do(func() {
 			loggerOf(ctx).Warn("asynqmw: the server's Config has not passed Configure: " +
 				"every refused task is held, lest it spend a retry; at its deadline it spends one even so")

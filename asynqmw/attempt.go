@@ -20,7 +20,8 @@ type attempt struct {
 	task   *asynq.Task
 	again  bool // the handler may be called again, after a stop
 	called bool
-	work   error // what the handler returned last
+	work   error           // what the handler returned last
+	inside context.Context //nolint:containedctx // what it was called with last, to be asked whether it was stopped
 }
 
 func (g *gate) begin(next asynq.Handler, t *asynq.Task) *attempt {
@@ -57,10 +58,10 @@ func (a *attempt) handle(ctx context.Context) (err error) {
 	if a.called && !a.again {
 		return errAgain
 	}
-	a.called = true
+	a.called, a.inside = true, ctx
 	returned := false
 	defer func() {
-		if !returned && halt(ctx) != nil {
+		if !returned && guard.Stopped(ctx) != nil {
 			err = a.swallow(ctx, recover())
 		}
 	}()
@@ -76,8 +77,12 @@ func (a *attempt) swallow(ctx context.Context, value any) error {
 		return nil // runtime.Goexit, which goes on
 	}
 	a.work = fmt.Errorf("panic: %v", value)
-	loggerOf(ctx).Error(fmt.Sprintf("asynqmw: a handler panicked after it had been stopped: %v\n%s", value, debug.Stack()))
+	logPanic(ctx, value)
 	return a.work
+}
+
+func logPanic(ctx context.Context, value any) {
+	loggerOf(ctx).Error(fmt.Sprintf("asynqmw: a handler panicked after it had been stopped: %v\n%s", value, debug.Stack()))
 }
 
 // outcome makes of what Run returned what becomes of the attempt.
@@ -85,7 +90,7 @@ func (a *attempt) outcome(ctx context.Context, err error) (own, why error) {
 	switch {
 	case a.finished(err):
 		return err, nil
-	case isHalt(err) && (a.called || ctx.Err() == nil):
+	case isHalt(err) && (ctx.Err() == nil || a.stopped()):
 		return nil, err
 	case a.called && err == nil:
 		return a.work, nil // a Runner that swallows the error is not to lose the task
@@ -99,8 +104,13 @@ func (a *attempt) outcome(ctx context.Context, err error) (own, why error) {
 	return nil, err
 }
 
-// finished tells whether err is the handler's own.
-func (a *attempt) finished(err error) bool { return a.called && same(err, a.work) }
+// finished tells whether err is the handler's own: not where that was stopped, and Keep has come to the same since.
+func (a *attempt) finished(err error) bool {
+	return a.called && same(err, a.work) && (!a.again || guard.Stopped(a.inside) == nil)
+}
+
+// stopped tells whether it was the guard that has ended the handler's context, and not asynq, before it came to that.
+func (a *attempt) stopped() bool { return a.called && isHalt(context.Cause(a.inside)) }
 
 // stranger is the outcome of an attempt whose device is not known.
 func (a *attempt) stranger(ctx context.Context, err error) (own, why error) {
@@ -123,22 +133,6 @@ func same(a, b error) bool {
 		return a == nil && b == nil
 	}
 	return !reflect.ValueOf(a).Comparable() || a == b //nolint:errorlint // the very same is meant
-}
-
-// halt is the guard's stop of the run that ctx stands in; nil where there is none. A context that has
-// ended otherwise, because asynq has ended the attempt, still stands in a run.
-func halt(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
-	}
-	if err := context.Cause(ctx); isHalt(err) {
-		return err
-	}
-	denied, err := (*guard.DeniedError)(nil), guard.Checkpoint(ctx)
-	if errors.As(err, &denied) || errors.Is(err, guard.ErrClosed) {
-		return err
-	}
-	return nil // in no run, or in one that is over
 }
 
 func isHalt(err error) bool {

@@ -14,9 +14,9 @@ import (
 // with nothing spent. Only its own deadline must not find it here, at which asynq archives it as
 // a failure.
 func (g *gate) hold(ctx context.Context, a *attempt, r *refusal) error {
-	w := newWait(ctx)
+	w := newWait(ctx, g.reserve(ctx, r))
 	defer w.end()
-	if !g.takePlace() {
+	if !g.takePlace(ctx) {
 		return g.park(w, r)
 	}
 	defer g.held.Add(-1)
@@ -31,7 +31,7 @@ func (g *gate) hold(ctx context.Context, a *attempt, r *refusal) error {
 	for {
 		a.called = false
 		err, why := a.try(w.ctx, ask)
-		if why == nil && (w.ctx.Err() == nil || a.finished(err)) {
+		if why == nil && (w.ctx.Err() == nil || a.called && !a.stopped()) {
 			return err
 		}
 		if why != nil {
@@ -43,9 +43,22 @@ func (g *gate) hold(ctx context.Context, a *attempt, r *refusal) error {
 	}
 }
 
-// takePlace counts the task among those held, unless there are too many.
-func (g *gate) takePlace() bool {
-	if n := g.held.Add(1); g.maxHeld < 0 || n <= g.maxHeld {
+// reserve is how long before its deadline a held task is let go. One that is put back has all its Timeout
+// again, so half of this one's is kept for the handler, should it be called before.
+func (g *gate) reserve(ctx context.Context, r *refusal) func(left time.Duration) time.Duration {
+	return func(left time.Duration) time.Duration {
+		if half := left / 2; g.returns != nil && exhausted(ctx) && half > r.delay {
+			return half
+		}
+		return little(left)
+	}
+}
+
+// takePlace counts the task among those held, unless there are too many. One that could only go back at the
+// cost of a retry, because the server's Config does not know a refusal, is held all the same.
+func (g *gate) takePlace(ctx context.Context) bool {
+	n := g.held.Add(1)
+	if g.maxHeld < 0 || n <= g.maxHeld || !configured(ctx) && !exhausted(ctx) {
 		return true
 	}
 	g.held.Add(-1)
@@ -66,7 +79,10 @@ func (g *gate) park(w *wait, r *refusal) error {
 func (g *gate) letGo(w *wait, r *refusal, place func()) error {
 	if err := w.attempt.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		place()
-		return err
+		if exhausted(w.attempt) && g.returns != nil {
+			r.parked = time.Now().Add(g.pause())
+		}
+		return r // at which asynq does not look, unless it was a middleware outside that has ended the attempt
 	}
 	if !exhausted(w.attempt) {
 		return r // of a closed guard; or of a server that is not Configured, and then it spends a retry
@@ -76,11 +92,12 @@ func (g *gate) letGo(w *wait, r *refusal, place func()) error {
 	if known && g.returns != nil {
 		now := time.Now()
 		p := &parking{parkedTask: parkedTask{queue, id}, place: place, log: loggerOf(w.attempt)}
-		if w.ctx.Err() != nil {
-			p.since = now
+		delay := r.delay
+		if w.ctx.Err() != nil { // it was held long enough: the archive has 10,000 places for everybody's
+			p.since, delay = now, g.pause()
 		}
-		r.parked = now.Add(r.delay)
-		g.returns.park(r.delay, p)
+		r.parked = now.Add(delay)
+		g.returns.park(delay, p)
 		return r
 	}
 	place()
@@ -94,7 +111,7 @@ func lose(attempt context.Context, r *refusal) *refusal {
 	id, _ := asynq.GetTaskID(attempt)
 	queue, _ := asynq.GetQueueName(attempt)
 	r.lost = true
-	loggerOf(attempt).Error(fmt.Sprintf("asynqmw: task id=%s of queue %q goes to the archive, held too long by a denial and not handled: %v",
+	loggerOf(attempt).Error(fmt.Sprintf("asynqmw: task id=%s of queue %q stays in the archive: it was denied, could be held no longer, and nobody is to put it back: %v",
 		id, queue, r.why))
 	return r
 }

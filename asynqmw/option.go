@@ -1,6 +1,7 @@
 package asynqmw
 
 import (
+	"context"
 	"errors"
 	"reflect"
 	"time"
@@ -27,13 +28,13 @@ type config struct {
 	maxHeld   int64 // negative: no bound
 }
 
-// WithInspector has a held task put back when its own deadline comes, where asynq archives it
-// whatever happens: RunTask makes it pending again about an interval later. i must belong to the
-// Redis that the server works on, and stay open until its tasks are back, an interval or two longer than the
-// server. The default is none: such a task stays in the archive, is logged by its id, and handed to the ErrorHandler.
+// WithInspector has a held task put back whose own end comes near, at which asynq archives it
+// whatever happens: it is parked in the archive, and RunTask makes it pending again about an interval later. i must belong to the
+// Redis that the server works on. The default is none: such a task stays in the archive, is logged by its id, and
+// handed to the ErrorHandler.
 //
-// With its first task a process also looks for what others have parked, and puts back what they have not,
-// an interval or two after it was due.
+// A process that ends leaves what it has parked to others, and so does one that closes i early, though it logs that. New and, where
+// that fails, the first task look for what is parked, and have put back what is not an interval or two after it was due.
 func WithInspector(i *asynq.Inspector) Option {
 	if i == nil {
 		mistake("WithInspector: the Inspector is nil")
@@ -42,10 +43,11 @@ func WithInspector(i *asynq.Inspector) Option {
 }
 
 // WithMaxHeld gives up a held task's place when n are held already, so that they do not take all of
-// the server's workers: asynq archives a further one, and it is put back about an interval later, as
-// at its deadline. That needs WithInspector: without, the task stays in the archive, of which asynq keeps 10,000. At
-// most a hundred tasks of a process are in the archive so at a time; a further one waits for a place there. The
-// default is no bound, 0 holds none. WithMaxHeld panics if n is negative.
+// the server's workers: a further one is parked in the archive at once, and put back after Retry-After or the
+// interval. At most a hundred tasks of a process are parked for that; a further one keeps its worker until there is room. That
+// needs WithInspector: without, a task for which there is no place stays in the archive, of which asynq keeps 10,000. Where
+// the server's Config has not passed Configure, tasks with retries left are held all the same.
+// The default is no bound, 0 holds none. WithMaxHeld panics if n is negative.
 func WithMaxHeld(n int) Option {
 	if n < 0 {
 		mistake("WithMaxHeld: the number is negative")
@@ -71,6 +73,7 @@ func newGate(r guard.Runner, device DeviceFunc, opts []Option) *gate {
 		g.keep = own.Keep
 	}
 	g.returns = newReturns(g.inspector, g.interval)
+	g.returns.begin(context.Background())
 	return g
 }
 

@@ -2,6 +2,8 @@ package asynqmw
 
 import (
 	"context"
+	"log/slog"
+	"sync/atomic"
 
 	"github.com/hibiken/asynq"
 
@@ -14,7 +16,8 @@ import (
 // itself if it is one, which gives a question up at its timeout (3 s by default).
 //
 // A manager asks every SyncInterval, 3 minutes by default, and until then a denied schedule goes on
-// enqueueing; the tasks that come of it are New's to refuse. p's own error is returned as it is.
+// enqueueing; the tasks that come of it are New's to refuse. p's own error is returned as it is. The default slog.Logger is told
+// when the schedule is taken out.
 // Periodic panics if v or p is nil.
 func Periodic(v guard.Validator, deviceID string, p asynq.PeriodicTaskConfigProvider) asynq.PeriodicTaskConfigProvider {
 	if isNil(p) {
@@ -34,12 +37,19 @@ type periodic struct {
 	guard    *guard.Guard
 	device   string
 	provider asynq.PeriodicTaskConfigProvider
+	out      atomic.Bool // the schedule has been taken out
 }
 
 // GetConfigs is called by the manager, which has no context to give, and would not recover a panic.
 func (p *periodic) GetConfigs() ([]*asynq.PeriodicTaskConfig, error) {
-	if d, err := p.guard.Validate(context.Background(), p.device); err == nil && d.Allowed {
+	d, err := p.guard.Validate(context.Background(), p.device)
+	if err == nil && d.Allowed {
+		p.out.Store(false)
 		return p.provider.GetConfigs()
+	}
+	if !p.out.Swap(true) {
+		defaultLogger().Warn("asynqmw: denied: nothing periodic is scheduled", slog.String("device", p.device),
+			slog.String("code", string(d.Code)), slog.String("request_id", d.RequestID), slog.String("reason", d.Reason))
 	}
 	return []*asynq.PeriodicTaskConfig{}, nil
 }

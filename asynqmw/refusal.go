@@ -64,11 +64,13 @@ func parkedUntil(lastErr string) (due time.Time, parked bool) {
 // refuse makes the refusal of a task that is not to come again before the authority's Retry-After or
 // the interval, and not together with all the others.
 func (g *gate) refuse(why error) *refusal {
-	r := &refusal{why: why}
-	jitter := rand.N(g.interval/2 + 1)
+	r := &refusal{why: why, delay: g.pause()}
 	if denied := (*guard.DeniedError)(nil); errors.As(why, &denied) && denied.Decision.RetryAfter > 0 {
-		r.after = denied.Decision.RetryAfter + jitter
+		r.after = denied.Decision.RetryAfter + g.pause() - g.interval
+		r.delay = max(r.delay, r.after)
 	}
-	r.delay = max(g.interval+jitter, r.after)
 	return r
 }
+
+// pause is an interval, and up to half of one more.
+func (g *gate) pause() time.Duration { return g.interval + rand.N(g.interval/2+1) }

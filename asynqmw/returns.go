@@ -56,9 +56,10 @@ type parking struct {
 	*returns
 	parkedTask
 	since  time.Time // when its wait was over, and its deadline near; zero: that was not why
+	found  bool      // it is another process that has parked it
 	giveUp time.Time
 	place  func() // gives it back
-	log    asynq.Logger
+	log    logger
 }
 
 // park has a task put back after a while.
@@ -77,7 +78,7 @@ func (p *parking) putBack() {
 		time.AfterFunc(backAgain, p.putBack)
 		return
 	}
-	if again {
+	if err != nil { // otherwise it is back; or active still, because asynq is to recover it from a crash
 		p.log.Error(fmt.Sprintf("asynqmw: task id=%s of queue %q could not be put back from the archive: %v", p.id, p.queue, err))
 	}
 	p.forget(p.parkedTask)
@@ -104,12 +105,14 @@ func (r *returns) knows(t parkedTask) bool {
 func (p *parking) unarchive() (again bool, err error) {
 	info, err := p.inspector.GetTaskInfo(p.queue, p.id)
 	switch {
+	case errors.Is(err, asynq.ErrQueueNotFound) && !p.found:
+		return false, err // is it the Inspector of another Redis?
 	case gone(err):
 		return false, nil
 	case err != nil:
 		return true, err
 	case info.State == asynq.TaskStateActive:
-		return true, errors.New("it is still active")
+		return true, nil
 	case info.State != asynq.TaskStateArchived || !p.reason(info):
 		return false, nil // it is back, or has failed, or been recovered from a crash
 	}
@@ -130,7 +133,7 @@ func gone(err error) bool {
 	return errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound)
 }
 
-// begin looks once for what an earlier process has parked and not put back.
+// begin looks once for what others have parked and not put back.
 func (r *returns) begin(ctx context.Context) {
 	if r == nil || r.searched.Load() || r.searched.Swap(true) {
 		return
@@ -138,15 +141,15 @@ func (r *returns) begin(ctx context.Context) {
 	log := loggerOf(ctx)
 	go func() {
 		if err := r.search(log); err != nil {
-			r.searched.Store(false) // the next task's turn
+			time.AfterFunc(r.interval, func() { r.searched.Store(false) }) // a later task's turn
 			log.Warn(fmt.Sprintf("asynqmw: the archive could not be searched for tasks to put back: %v", err))
 		}
 	}()
 }
 
 // search has everything put back that others have parked and do not put back themselves. It takes its time
-// with each task: asynq cannot put a task back only if it is still in the archive, so two processes had better not try at once.
-func (r *returns) search(log asynq.Logger) error {
+// with each task: RunTask does not look whether one is still in the archive, so two processes had better not try at once.
+func (r *returns) search(log logger) error {
 	queues, err := r.inspector.Queues()
 	for _, queue := range queues {
 		var left map[string]time.Time
@@ -157,7 +160,7 @@ func (r *returns) search(log asynq.Logger) error {
 			t := parkedTask{queue, id}
 			if !r.knows(t) {
 				wait := max(time.Until(due), 0) + r.interval + rand.N(r.interval)
-				r.park(wait, &parking{parkedTask: t, place: noPlace, log: log})
+				r.park(wait, &parking{parkedTask: t, found: true, place: noPlace, log: log})
 			}
 		}
 	}

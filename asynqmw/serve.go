@@ -16,16 +16,20 @@ import (
 // Serve works on tasks only while the device is allowed, and fetches none otherwise: it is Guard.Keep around
 // an asynq server, of which newServer makes a fresh one for each stretch of time in which the device
 // is allowed. It is for a process that is one device: tasks wait in Redis, for others too, and those with MaxRetry(0) are
-// as safe as all others, without Configure and without an Inspector, if the server's ShutdownTimeout is shorter than their Timeouts.
+// as safe as all others, without Configure and without an Inspector: if no task's own end comes before the slowest handler has obeyed and
+// the ShutdownTimeout is over. Otherwise asynq archives one, which is logged, or spends a retry, unless the Config has passed Configure.
 //
 // On a denial the contexts of the handlers at work are cancelled, with the denial as their cause. When
 // all of them have returned, the server shuts down and asynq requeues their tasks, with nothing spent: that
-// takes its ShutdownTimeout. What a handler returns after the denial does not count. Meanwhile Serve
-// waits until the device is allowed again. guard.Checkpoint works in the handlers.
+// takes its ShutdownTimeout. What a handler returns after the denial does not count. Serve then
+// waits until the device is allowed again. A handler that never returns keeps it from that, as Run waits for a function; the
+// guard's event «overran» tells of it. guard.Checkpoint works in the handlers.
 //
 // When ctx ends, the server shuts down as asynq's own Run does it: handlers have ShutdownTimeout to end, under the
 // guard, what they have begun; the others' tasks are requeued. Serve returns then, with the cause of ctx; with
-// guard.ErrClosed, after the same as on a denial, when the guard was closed; and with the error of a server that could not start.
+// guard.ErrClosed, after the same as on a denial, when the guard was closed; with a *guard.DeniedError where the device's id is none; and
+// with the error of a server that could not start, because it was not a fresh one. A Redis that cannot be reached is asynq's to wait for.
+// Guard.Shutdown waits for Serve: end ctx first. What is refused, Guard's WithLogger and WithObserver tell.
 func Serve(ctx context.Context, g *guard.Guard, deviceID string, newServer func() *asynq.Server, h asynq.Handler) error {
 	switch {
 	case g == nil:
@@ -64,7 +68,7 @@ func (s *service) stretch(ctx, run context.Context) error {
 	}
 	guard.AfterStop(run, c.stop)
 	<-run.Done()
-	if halt(run) == nil {
+	if guard.Stopped(run) == nil {
 		s.down = during(srv.Shutdown)
 		select {
 		case <-s.down:
@@ -76,7 +80,10 @@ func (s *service) stretch(ctx, run context.Context) error {
 	stopped := during(srv.Stop) // nothing is fetched any longer, while the handlers take their time
 	select {
 	case <-c.idle:
-	case <-leaving(ctx): // nobody waits any longer for one that does not return
+	case <-ctx.Done():
+		if guard.Stopped(ctx) != nil { // by an outer run, on whose stop to wait for handlers is due
+			<-c.idle
+		} // otherwise nobody waits any longer for one that does not return
 	}
 	s.down = during(func() { // not in the run, which has ended in time
 		<-stopped
@@ -93,14 +100,6 @@ func during(f func()) <-chan struct{} {
 		f()
 	}()
 	return done
-}
-
-// leaving ends with ctx, unless that is an outer run's stop: to wait for handlers is due then.
-func leaving(ctx context.Context) <-chan struct{} {
-	if halt(ctx) != nil {
-		return nil
-	}
-	return ctx.Done()
 }
 
 // crew is the handlers at work in one stretch.
@@ -183,7 +182,7 @@ func (c *crew) handle(ctx context.Context, t *asynq.Task) (counts bool, err erro
 			return
 		}
 		if v := recover(); v != nil {
-			loggerOf(ctx).Error(fmt.Sprintf("asynqmw: a handler panicked after it had been stopped: %v", v))
+			logPanic(ctx, v)
 		}
 	}()
 	both, cancel := contextx.Merge(within{ctx, c.run}, c.over)
@@ -195,15 +194,17 @@ func (c *crew) handle(ctx context.Context, t *asynq.Task) (counts bool, err erro
 // withhold keeps the task from asynq until it has requeued it, because there is nothing that a handler
 // could return for that.
 func (c *crew) withhold(ctx context.Context) error {
-	w := newWait(ctx)
+	w := newWait(ctx, little)
 	defer w.end()
 	<-w.ctx.Done()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	r := &refusal{why: context.Cause(c.over), delay: time.Second}
-	if exhausted(ctx) {
+	switch {
+	case ctx.Err() != nil: // asynq has
+	case exhausted(ctx):
 		return lose(ctx, r)
+	case !configured(ctx):
+		id, _ := asynq.GetTaskID(ctx)
+		loggerOf(ctx).Warn(fmt.Sprintf("asynqmw: task id=%s spends a retry on a denial: its deadline comes before the server has shut down", id))
 	}
 	return r
 }

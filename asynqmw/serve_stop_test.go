@@ -320,7 +320,7 @@ func TestServeWithAShutdownTimeoutLongerThanATasks(t *testing.T) {
 			if err != nil || info.Retried != tc.retried || !strings.Contains(info.LastErr, "DEVICE_REVOKED") {
 				t.Errorf("%+v, %v", info, err)
 			}
-			if lost := s.log.said("task id=short of queue \"default\" goes to the archive"); tc.configured && lost != tc.want.archived {
+			if lost := s.log.said("task id=short of queue \"default\" stays in the archive"); tc.configured && lost != tc.want.archived {
 				t.Errorf("%d lines of log name the task that stays in the archive", lost)
 			}
 			serveAwait(t, s.noServer) // as soon as no task is active, and not after a minute

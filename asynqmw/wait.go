@@ -9,8 +9,8 @@ import (
 
 var errTimeUp = errors.New("asynqmw: the task's deadline is near")
 
-// wait is the time for which a task can be held. It ends with asynq's attempt, or a little before the
-// task's deadline. While the handler runs it does not end: a handler has all the time there is.
+// wait is the time for which a task can be held. It ends with asynq's attempt, or before the task's
+// deadline. While the handler runs it does not end: a handler has all the time there is.
 type wait struct {
 	attempt context.Context //nolint:containedctx // asynq's, of the one attempt that this wait belongs to
 	ctx     context.Context //nolint:containedctx // the wait's own
@@ -22,15 +22,19 @@ type wait struct {
 	up      bool // the deadline is near
 }
 
-func newWait(attempt context.Context) *wait {
+// newWait makes a wait that ends so long before the deadline, if there is one.
+func newWait(attempt context.Context, before func(left time.Duration) time.Duration) *wait {
 	w := &wait{attempt: attempt}
 	w.ctx, w.cancel = context.WithCancelCause(attempt)
 	if deadline, ok := attempt.Deadline(); ok {
 		left := time.Until(deadline)
-		w.timer = time.AfterFunc(left-min(time.Second, left/10), w.expire)
+		w.timer = time.AfterFunc(left-before(left), w.expire)
 	}
 	return w
 }
+
+// little is time enough for asynq to hear of it.
+func little(left time.Duration) time.Duration { return min(time.Second, left/10) }
 
 func (w *wait) end() {
 	if w.timer != nil {

@@ -40,7 +40,7 @@ func StreamClient(r guard.Runner, device DeviceFunc, opts ...Option) grpc.Stream
 			return nil, refused(ctx, err)
 		}
 		s := &clientStream{ctx: run, session: session, conn: cc, single: !desc.ServerStreams}
-		guard.AfterStop(run, func() { s.end(halt(run)) }) // a stream that is dropped, too
+		guard.AfterStop(run, func() { s.end(guard.Stopped(run)) }) // a stream that is dropped, too
 		return s.open(func() (grpc.ClientStream, error) {
 			return streamer(run, desc, cc, method, append(opts[:len(opts):len(opts)], grpc.OnFinish(s.tried))...)
 		})
@@ -129,7 +129,7 @@ func (s *clientStream) over(err error) error {
 // stopped is the denial, nil while the stream may go on or when it has ended otherwise. The caller
 // who is told it has no more business with the stream.
 func (s *clientStream) stopped() error {
-	if err := halt(s.ctx); err != nil {
+	if err := guard.Stopped(s.ctx); err != nil {
 		s.end(err)
 		return s.over(lost(err))
 	}

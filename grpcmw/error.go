@@ -52,7 +52,7 @@ func unidentified(ctx context.Context, err error) error {
 // refused is the error of a call that was not let begin. A stop that was on its way already is that
 // of an outer run: the call has not begun, but what it is a part of has.
 func refused(ctx context.Context, err error) error {
-	switch outer := halt(ctx); {
+	switch outer := guard.Stopped(ctx); {
 	case outer != nil:
 		return lost(outer)
 	case ctx.Err() != nil && !isHalt(err):
@@ -103,7 +103,7 @@ func (e *unaskedError) Unwrap() error { return e.err }
 // uncanceled is err, except where that is the Canceled that grpc makes of whatever ends a context, and
 // it was an outer run's denial that has ended this one: then it is that denial.
 func uncanceled(ctx context.Context, err error) error {
-	if outer := halt(ctx); outer != nil && status.Code(err) == codes.Canceled {
+	if outer := guard.Stopped(ctx); outer != nil && status.Code(err) == codes.Canceled {
 		return lost(outer)
 	}
 	return err

@@ -47,22 +47,6 @@ func same(a, b error) bool {
 	return !reflect.ValueOf(a).Comparable() || a == b //nolint:errorlint // the very same is meant
 }
 
-// halt is the guard's stop of the run that ctx stands in; nil where there is none. A context that has
-// ended otherwise, because the caller has left, still stands in a run.
-func halt(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
-	}
-	if err := context.Cause(ctx); isHalt(err) {
-		return err
-	}
-	denied, err := (*guard.DeniedError)(nil), guard.Checkpoint(ctx)
-	if errors.As(err, &denied) || errors.Is(err, guard.ErrClosed) {
-		return err
-	}
-	return nil // in no run, or in one that is over
-}
-
 func isHalt(err error) bool {
 	return errors.Is(err, guard.ErrDenied) || errors.Is(err, guard.ErrClosed)
 }

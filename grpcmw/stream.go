@@ -132,7 +132,7 @@ func (h *handling) wait() error {
 			return h.outcome()
 		case <-done:
 			done = nil
-			if err := halt(run); err != nil && h.state.CompareAndSwap(0, left) {
+			if err := guard.Stopped(run); err != nil && h.state.CompareAndSwap(0, left) {
 				h.awaitSetter()
 				return lost(err)
 			}
@@ -165,7 +165,7 @@ func (s *serverStream) Context() context.Context { return s.ctx }
 // stopped is the denial, nil while messages may pass. Where it is one, the stream inside is left
 // alone: grpc sends the first status that it has, and one of a failed call would be the first.
 func (s *serverStream) stopped() error {
-	if err := halt(s.ctx); err != nil {
+	if err := guard.Stopped(s.ctx); err != nil {
 		return lost(err)
 	}
 	return nil
@@ -213,7 +213,7 @@ func (s *serverStream) SendHeader(md metadata.MD) error {
 
 // SetTrailer is grpc.ServerStream's. After a denial it does nothing.
 func (s *serverStream) SetTrailer(md metadata.MD) {
-	if halt(s.ctx) == nil {
+	if guard.Stopped(s.ctx) == nil {
 		_ = s.h.set(func() error {
 			s.ServerStream.SetTrailer(md)
 			return nil

@@ -22,7 +22,7 @@ type hook struct {
 // f is called at once.
 //
 // It is for what a context does not reach, such as a read that blocks. f may still be running, or
-// about to, when the function returns.
+// about to, when the function returns. It is kept as long as the run lasts.
 func AfterStop(ctx context.Context, f func()) {
 	h := &hook{f: f}
 	r, ok := runKey.From(ctx)
@@ -37,6 +37,25 @@ func AfterStop(ctx context.Context, f func()) {
 			h.call()
 		}
 	})
+}
+
+// Stopped returns why the guard has stopped the run in which ctx stands, or one around it, and nil where it
+// has not, where ctx has not ended, and where ctx stands in no run or in one that is over. It differs from
+// context.Cause in both directions: a context that has ended otherwise, with the caller's, still stands in a run, which
+// may be denied afterwards; and a context may be cancelled with somebody else's denial. It looks at what this process knows, as
+// Checkpoint does, and finds context.Canceled where Cause would.
+func Stopped(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	err, denied := Checkpoint(ctx), (*DeniedError)(nil)
+	if !errors.As(err, &denied) && !errors.Is(err, ErrClosed) {
+		return nil
+	}
+	if own := (*cause)(nil); errors.As(context.Cause(ctx), &own) {
+		return own
+	}
+	return err
 }
 
 func (r *run) afterStop(h *hook) {

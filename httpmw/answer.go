@@ -60,7 +60,7 @@ func (b *answerBody) ended() error {
 	if b.over.Load() || b.ctx.Err() == nil {
 		return nil
 	}
-	return cmp.Or(halt(b.ctx), context.Cause(b.ctx))
+	return cmp.Or(guard.Stopped(b.ctx), context.Cause(b.ctx))
 }
 
 // Read is io.Reader's. What comes after a denial is not handed on.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/execguard/execguard/guard"
 )
 
 // lastEventTime bounds what is done for a client that may not read.
@@ -82,7 +84,7 @@ func (e *exchange) cutPanic() {
 	e.mu.Lock()
 	wrote := e.wrote
 	e.mu.Unlock()
-	if wrote && halt(e.ctx) != nil {
+	if wrote && guard.Stopped(e.ctx) != nil {
 		e.breakOff(http.NewResponseController(e.inner))
 	}
 }

@@ -43,22 +43,6 @@ type exchange struct {
 // past is a deadline that is over.
 var past = time.Unix(1, 0) //nolint:gochecknoglobals // never changed
 
-// halt is the guard's stop of the run that ctx stands in; nil where there is none. A context that has
-// ended otherwise, because the client closed its side for one, still stands in a run.
-func halt(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
-	}
-	if err := context.Cause(ctx); isHalt(err) {
-		return err
-	}
-	denied, err := (*guard.DeniedError)(nil), guard.Checkpoint(ctx)
-	if errors.As(err, &denied) || errors.Is(err, guard.ErrClosed) {
-		return err
-	}
-	return nil // in no run, or in one that is over
-}
-
 func isHalt(err error) bool {
 	return errors.Is(err, guard.ErrDenied) || errors.Is(err, guard.ErrClosed)
 }
@@ -67,7 +51,7 @@ func isHalt(err error) bool {
 // block has the hook set up: a handler that writes a few bytes pays nothing for it, nor does one whose
 // writer could not be released anyway.
 func (e *exchange) enter(inside *int32, answers bool, bytes int) error {
-	if err := halt(e.ctx); err != nil {
+	if err := guard.Stopped(e.ctx); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -98,7 +82,7 @@ func (e *exchange) exit(inside *int32, err error) error {
 	if stopped != nil || inside == &e.writing {
 		return stopped // a write that came out before anybody had to release it was in time
 	}
-	return halt(e.ctx)
+	return guard.Stopped(e.ctx)
 }
 
 // hook has release called on a stop. The caller holds mu.
@@ -110,7 +94,7 @@ func (e *exchange) hook() {
 // release frees what blocks inside. It runs after the context has ended, and not before: with the
 // deadline first, net/http would end the request's context itself, without a cause.
 func (e *exchange) release() {
-	c, at := e.free(halt(e.ctx))
+	c, at := e.free(guard.Stopped(e.ctx))
 	if c != nil {
 		c.sever()
 		return

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+
+	"github.com/execguard/execguard/guard"
 )
 
 // hijack hands the connection to the handler. It stays guarded until it is closed: the run waits
@@ -31,7 +33,7 @@ func (e *exchange) hijack() (net.Conn, *bufio.ReadWriter, error) {
 		e.hook()
 	}
 	e.mu.Unlock()
-	if halted := cmp.Or(e.exit(&e.writing, nil), halt(e.ctx)); halted != nil {
+	if halted := cmp.Or(e.exit(&e.writing, nil), guard.Stopped(e.ctx)); halted != nil {
 		c.sever()
 		return nil, nil, halted
 	}
@@ -74,11 +76,11 @@ func (c *conn) Write(p []byte) (int, error) { return c.pass(c.Conn.Write, p) }
 
 // pass lets one read or write through, and nothing after a denial.
 func (c *conn) pass(through func([]byte) (int, error), p []byte) (int, error) {
-	if halted := halt(c.ctx); halted != nil {
+	if halted := guard.Stopped(c.ctx); halted != nil {
 		return 0, halted
 	}
 	n, err := through(p)
-	if halted := halt(c.ctx); halted != nil {
+	if halted := guard.Stopped(c.ctx); halted != nil {
 		return 0, halted
 	}
 	return n, err

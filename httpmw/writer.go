@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/execguard/execguard/guard"
 )
 
 // The answer as the handler writes it. Everybody asks a ResponseWriter by its type what it can do, so
@@ -114,7 +116,7 @@ func (w writer) SetWriteDeadline(deadline time.Time) error {
 func (e *exchange) setDeadline(set func(*http.ResponseController, time.Time) error, deadline time.Time) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := cmp.Or(e.stopped, halt(e.ctx)); err != nil {
+	if err := cmp.Or(e.stopped, guard.Stopped(e.ctx)); err != nil {
 		return err
 	}
 	return set(http.NewResponseController(e.inner), deadline)
@@ -179,7 +181,7 @@ type haltingReader struct {
 }
 
 func (h haltingReader) Read(p []byte) (int, error) {
-	if err := halt(h.ctx); err != nil {
+	if err := guard.Stopped(h.ctx); err != nil {
 		return 0, err
 	}
 	return h.src.Read(p)
