@@ -70,10 +70,12 @@ type entry struct {
 func (e *entry) Run() { e.runIn(context.Background(), tick{}) }
 
 // runIn finds out for which tick it is before anything else: the way up the stack is shortest here.
-func (e *entry) runIn(outer context.Context, _ tick) {
-	as, now := tick{entry: e}, time.Now()
-	if e.times.due(now) && as.byCron() {
-		as.at = e.times.take(now)
+func (e *entry) runIn(outer context.Context, as tick) {
+	if as.entry == nil { // else it is an entry's that was added with this one inside
+		as.entry = e
+		if now := time.Now(); e.times.due(now) && as.byCron() {
+			as.at = e.times.take(now)
+		}
 	}
 	e.job.runIn(outer, as)
 }
@@ -129,6 +131,13 @@ func (t *times) take(now time.Time) time.Time {
 	taken := at.Round(0) // without the monotonic clock, so that == is equality
 	*at = time.Time{}
 	return taken
+}
+
+// last is the time of the last tick that cron has started, if nobody has it. It is left there: the tick may be on its way.
+func (t *times) last() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fired.Round(0)
 }
 
 // String is the schedule's.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 
 	"github.com/execguard/execguard/contextx"
+	"github.com/execguard/execguard/guard"
 )
 
 // attempt is what becomes of one tick, or of one run by hand.
@@ -42,13 +43,18 @@ func (a *attempt) run(ctx context.Context) {
 
 // finished tells whether what the Runner has returned is the job's own outcome, and hands that on.
 func (a *attempt) finished(err error) bool {
-	if !a.called || !same(err, a.work) {
+	if !a.called || !same(err, a.work) && !wraps(err, a.work) {
 		return false
 	}
-	if err != nil {
-		a.failed(err)
+	if a.work != nil {
+		a.failed(a.work)
 	}
 	return true
+}
+
+// wraps tells whether a Runner has only dressed up the job's own error, as a layer for traces would.
+func wraps(err, work error) bool {
+	return work != nil && errors.Is(err, work) && !errors.Is(err, guard.ErrDenied) && !errors.Is(err, guard.ErrClosed)
 }
 
 // ask asks once, and runs the job if that is allowed.

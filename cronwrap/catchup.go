@@ -19,7 +19,7 @@ func (a *attempt) postponed() bool {
 	if !a.job.held() || !a.byCron() { // in that order: to know who has called costs more
 		return false
 	}
-	if !a.join() {
+	if !a.job.lend(a.at) {
 		return false
 	}
 	a.ctx = a.job.base
@@ -33,13 +33,12 @@ func (j *job) held() bool {
 	return j.holder != nil
 }
 
-// join leaves the tick's time to the holder, if there is one.
-func (a *attempt) join() bool {
-	j := a.job
+// lend leaves a tick's time to the holder, if there is one.
+func (j *job) lend(at time.Time) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.holder != nil {
-		j.missed = later(j.missed, a.at)
+		j.missed = later(j.missed, at)
 	}
 	return j.holder != nil
 }
@@ -65,7 +64,7 @@ func (a *attempt) resume(ctx context.Context) error {
 	}
 	at := a.job.release()
 	if a.entry != nil { // ticks that were skipped before they came here
-		at = later(at, a.entry.times.take(time.Now()))
+		at = later(at, a.entry.times.last())
 	}
 	if at.After(a.at) {
 		a.at = at
@@ -86,7 +85,7 @@ func (j *job) release() time.Time {
 
 // askLater is ask for an attempt that was refused with d: it waits until the device is allowed.
 func (a *attempt) askLater(d guard.Decision) error {
-	a.sleep(a.job.pause(d))
+	a.sleep(a.job.pause(d, a.called))
 	a.called, a.work = false, nil
 	switch {
 	case a.ctx.Err() != nil:
@@ -111,20 +110,34 @@ func (a *attempt) keep(g *guard.Guard) error {
 		within = ctx //nolint:fatcontext // it is looked at when the run is over
 		return a.resume(ctx)
 	})
-	if errors.Is(err, errKept) {
-		return guard.Checkpoint(within) // the denial, which Keep would have waited out
+	denied := (*guard.DeniedError)(nil)
+	if within != nil && errors.As(guard.Checkpoint(within), &denied) {
+		return &cutError{denied, a.work} // which Keep has only stopped to wait out
 	}
 	return err
 }
 
-// pause is how long to wait after d before the next question. A Keep waits by itself, and asks at once: it
-// need not, where the authority could not be asked just now.
-func (j *job) pause(d guard.Decision) time.Duration {
+// cutError is what Run would have returned of a run that was stopped. It is an error of its own, because most functions
+// return what Checkpoint told them, and that is the very denial.
+type cutError struct{ stop, work error }
+
+func (e *cutError) Error() string {
+	if e.work == nil || errors.Is(e.work, context.Canceled) || e.work.Error() == e.stop.Error() {
+		return e.stop.Error()
+	}
+	return e.stop.Error() + "; the function returned: " + e.work.Error()
+}
+
+func (e *cutError) Unwrap() error { return e.stop }
+
+// pause is how long to wait after d before the next question. A Keep waits by itself, but asks at once: not before the
+// authority's RetryAfter, nor where a permission has run out, which may be a matter of milliseconds each time.
+func (j *job) pause(d guard.Decision, ran bool) time.Duration {
 	wait := min(max(d.RetryAfter, 0), longest)
 	if j.exact == nil {
 		return max(wait, j.interval) + rand.N(j.interval/2+1)
 	}
-	if wait > 0 || d.Code == guard.CodeSystemUnavailable {
+	if wait > 0 || ran && d.Code == guard.CodeSystemUnavailable {
 		wait += rand.N(j.interval)
 	}
 	return wait

@@ -96,6 +96,9 @@ func (j *job) runIn(outer context.Context, as tick) {
 	a, epoch := j.enter()
 	defer a.end()
 	a.tick = as
+	if outer != context.Background() && a.at.IsZero() {
+		a.at, _ = Scheduled(outer) // of the tick that the outer run is
+	}
 	if j.catchUp && a.postponed() {
 		return
 	}
@@ -132,7 +135,7 @@ func (j *job) leave(a *attempt) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.holder == a {
-		j.holder = nil
+		j.holder, j.missed = nil, time.Time{}
 	}
 	if a.over && j.exact != nil { // a Runner of somebody's might still call its function
 		a.over, a.called, a.waited, a.work = false, false, false, nil // the rest is set before it is read

@@ -105,7 +105,7 @@ const defaultInterval = 10 * time.Second
 func intervalOf(r guard.Runner) time.Duration {
 	if i, ok := r.(interface{ Interval() time.Duration }); ok {
 		if d := i.Interval(); d > 0 {
-			return d
+			return min(d, longest)
 		}
 	}
 	return defaultInterval

@@ -18,7 +18,7 @@ func (a *attempt) lose(err error) (d guard.Decision, again bool) {
 	if p, ok := a.work.(*panicError); ok { //nolint:errorlint // ours, as it is
 		a.reportPanic(p)
 	}
-	denied := (*guard.DeniedError)(nil)
+	denied, catchUp := (*guard.DeniedError)(nil), a.job.catchUp
 	switch {
 	case errors.As(err, &denied):
 		d = denied.Decision
@@ -34,9 +34,11 @@ func (a *attempt) lose(err error) (d guard.Decision, again bool) {
 			err = errNotRun
 		}
 		d = guard.Decision{Code: guard.CodeSystemUnavailable}
+		catchUp = catchUp && !a.called // it may well have done its work: nobody says that it was stopped
 	}
-	again = a.job.catchUp && d.Code != guard.CodeInvalidDeviceID && a.ctx.Err() == nil && a.byCron()
-	if a.called || !a.waited { // that who waits is refused once more is nothing new
+	catchUp = catchUp && (!a.called || a.job.stoppable()) // a plain job has run to its end, and missed nothing
+	again = catchUp && d.Code != guard.CodeInvalidDeviceID && a.ctx.Err() == nil && a.byCron()
+	if a.called || !a.waited || !again { // that who waits is refused once more is nothing new
 		a.logDenial(d, err, again)
 	}
 	return d, again

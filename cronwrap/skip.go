@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/robfig/cron/v3"
 )
@@ -21,7 +22,8 @@ func SkipIfStillRunning(logger cron.Logger) cron.JobWrapper {
 			mistake("SkipIfStillRunning: the cron.Job is nil")
 		}
 		if ours, ok := j.(guarded); ok {
-			return &guardedSkip{skip{run: ours.runIn, logger: logger}, ours}
+			lend := func(at time.Time) { ours.each(func(j *job) { j.lend(at) }) }
+			return &guardedSkip{skip{run: ours.runIn, lend: lend, logger: logger}, ours}
 		}
 		return &skip{run: func(context.Context, tick) { j.Run() }, logger: logger}
 	}
@@ -29,6 +31,7 @@ func SkipIfStillRunning(logger cron.Logger) cron.JobWrapper {
 
 type skip struct {
 	run    func(outer context.Context, as tick)
+	lend   func(at time.Time) // of a tick that is skipped, to the run that waits to be caught up; nil: there is none
 	logger cron.Logger
 	busy   atomic.Bool
 }
@@ -38,6 +41,9 @@ func (s *skip) Run() { s.runIn(context.Background(), tick{}) }
 
 func (s *skip) runIn(outer context.Context, as tick) {
 	if !s.busy.CompareAndSwap(false, true) {
+		if s.lend != nil {
+			s.lend(as.at)
+		}
 		s.logger.Info("skip")
 		return
 	}

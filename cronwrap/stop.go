@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/robfig/cron/v3"
 )
@@ -35,6 +36,11 @@ func Stop(ctx context.Context, c *cron.Cron) error {
 	for _, f := range jobs {
 		ended = append(ended, f.job.halt())
 	}
+	if ctx.Err() != nil { // cron says that nothing runs on a goroutine of its own, a little later
+		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		_ = await(wait, ended)
+		cancel()
+	}
 	err := await(ctx, ended)
 	if err != nil {
 		err = fmt.Errorf("cronwrap: still running: %s: %w", stillRunning(jobs), err)
@@ -44,6 +50,9 @@ func Stop(ctx context.Context, c *cron.Cron) error {
 	}
 	return err
 }
+
+// grace is what a Stop waits whose context is over already: so it can tell that nothing runs.
+const grace = 10 * time.Millisecond
 
 // await waits for all of them, or for the end of ctx, whose cause it returns.
 func await(ctx context.Context, all []<-chan struct{}) error {
