@@ -111,7 +111,7 @@ func lose(attempt context.Context, r *refusal) *refusal {
 	id, _ := asynq.GetTaskID(attempt)
 	queue, _ := asynq.GetQueueName(attempt)
 	r.lost = true
-	loggerOf(attempt).Error(fmt.Sprintf("asynqmw: task id=%s of queue %q stays in the archive: it was denied, could be held no longer, and nobody is to put it back: %v",
-		id, queue, r.why))
+	loggerOf(attempt).Error(fmt.Sprintf("asynqmw: task id=%s of queue %q stays in the archive: "+
+		"it was denied, could be held no longer, and nobody is to put it back: %v", id, queue, r.why))
 	return r
 }

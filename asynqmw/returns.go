@@ -116,8 +116,10 @@ func (p *parking) unarchive() (again bool, err error) {
 	case info.State != asynq.TaskStateArchived || !p.reason(info):
 		return false, nil // it is back, or has failed, or been recovered from a crash
 	}
-	err = p.inspector.RunTask(p.queue, p.id)
-	return err != nil && !gone(err), err // or somebody else was faster, as the next look shows
+	if err = p.inspector.RunTask(p.queue, p.id); gone(err) {
+		return false, nil
+	}
+	return err != nil, err // or somebody else was faster, as the next look shows
 }
 
 // reason tells whether the task is in the archive because it was parked. Its deadline may have come before asynq

@@ -66,9 +66,9 @@ func (s *service) stretch(ctx, run context.Context) error {
 	if err := srv.Start(c); err != nil {
 		return fmt.Errorf("asynqmw: Serve: %w", err)
 	}
-	guard.AfterStop(run, c.stop)
+	guard.AfterStop(run, func() { c.stop() })
 	<-run.Done()
-	if guard.Stopped(run) == nil {
+	if !c.stop() {
 		s.down = during(srv.Shutdown)
 		select {
 		case <-s.down:
@@ -76,7 +76,6 @@ func (s *service) stretch(ctx, run context.Context) error {
 		}
 		return context.Cause(ctx)
 	}
-	c.stop()
 	stopped := during(srv.Stop) // nothing is fetched any longer, while the handlers take their time
 	select {
 	case <-c.idle:
@@ -121,11 +120,11 @@ func newCrew(run context.Context, h asynq.Handler) *crew {
 	return c
 }
 
-// stop is called when the guard stops the run, or finds that it has.
-func (c *crew) stop() {
+// stop tells the handlers, if the guard has stopped the run, and whether it has.
+func (c *crew) stop() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.live()
+	return !c.live()
 }
 
 // join tells whether a handler may begin.

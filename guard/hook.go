@@ -42,20 +42,20 @@ func AfterStop(ctx context.Context, f func()) {
 // Stopped returns why the guard has stopped the run in which ctx stands, or one around it, and nil where it
 // has not, where ctx has not ended, and where ctx stands in no run or in one that is over. It differs from
 // context.Cause in both directions: a context that has ended otherwise, with the caller's, still stands in a run, which
-// may be denied afterwards; and a context may be cancelled with somebody else's denial. It looks at what this process knows, as
-// Checkpoint does, and finds context.Canceled where Cause would.
+// may be denied afterwards; and a context may be cancelled with a denial that somebody else was given. It looks at what
+// this process knows, as Checkpoint does.
 func Stopped(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	err, denied := Checkpoint(ctx), (*DeniedError)(nil)
-	if !errors.As(err, &denied) && !errors.Is(err, ErrClosed) {
-		return nil
-	}
-	if own := (*cause)(nil); errors.As(context.Cause(ctx), &own) {
+	if own, ok := context.Cause(ctx).(*cause); ok { //nolint:errorlint // inside of what Run returned it would be another run's
 		return own
 	}
-	return err
+	err, denied := Checkpoint(ctx), (*DeniedError)(nil)
+	if errors.As(err, &denied) || errors.Is(err, ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 func (r *run) afterStop(h *hook) {
