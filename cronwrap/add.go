@@ -21,12 +21,16 @@ var (
 // cron keeps to itself. Other jobs it adds as they are. Where spec does not parse, nothing is added, and the error is c's own.
 //
 // The time belongs to the goroutine that cron starts for a tick. A wrapper in c's chain that runs the job on a goroutine
-// of its own hides it. Of runs that cron.DelayIfStillRunning has let pile up, one has the time of
-// the latest tick, and the others may have none.
+// of its own hides it. A slow wrapper outside of the job, such as cron.DelayIfStillRunning, or New with an authority that
+// takes long to answer, can shift it: of the runs that were held back past the next tick, one has the time of the
+// latest tick, and the others may have none.
 //
 // A job may be added more than once, with times of each entry's own; what is caught up (WithCatchUp) is caught
-// up once for all of them. c takes an id for itself in between, for an entry that is removed again; it is how spec
-// is parsed as c parses it.
+// up once for all of them.
+//
+// To have spec parsed as c parses it, Add adds a probe that does nothing, and removes it again: that takes an id, c's
+// chain wraps the probe too, and c's log shows it added and removed. A parser of your own whose schedules have a
+// state, such as an «@once», is therefore not for Add.
 func Add(c *cron.Cron, spec string, j cron.Job) (cron.EntryID, error) {
 	switch {
 	case c == nil:

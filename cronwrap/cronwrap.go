@@ -20,7 +20,9 @@ import (
 // guard has let go of it by then. New panics if r or an option is nil, and the wrapper if the job is.
 //
 // In cron's chain New belongs after everything else, so that ticks which are skipped anyway ask nobody; but
-// Entry.Job.Run goes round the chain, and so round New. Job is guarded there too.
+// Entry.Job.Run goes round the chain, and so round New. Job is guarded there too. Where a wrapper that is not of this
+// package, such as cron.Recover, is outside of New, Stop cannot find the job: give New a WithContext, and end that
+// context before Stop.
 func New(r guard.Runner, deviceID string, opts ...Option) cron.JobWrapper {
 	c := newConfig("New", r, deviceID, opts)
 	return func(plain cron.Job) cron.Job {
@@ -49,8 +51,8 @@ func startOf(plain cron.Job) func(ctx context.Context) error {
 }
 
 // Job makes a cron.Job of a function with a context and an error. It runs when the device may execute, and its
-// context ends when the device no longer may, with the denial as its cause, or when Stop is called. So it is
-// on every path: as a tick, as Entry.WrappedJob.Run, as Entry.Job.Run, and when Run is called on it.
+// context ends when the device no longer may, with the denial as its cause, or when Stop is called. It is
+// guarded on every path: as a tick, by Entry.WrappedJob.Run, by Entry.Job.Run, and when Run is called on it.
 //
 // An error goes to WithErrorHandler, or is logged. A denial is no error of the job's: it is logged as a warning
 // with the code and the request id, and the tick is skipped, or caught up (WithCatchUp). A panic is caught,
@@ -65,8 +67,8 @@ func Job(r guard.Runner, deviceID string, fn func(ctx context.Context) error, op
 // guarded is a job of this package. Each of them hands on what cron.Job has no place for.
 type guarded interface {
 	cron.Job
-	// runIn is Run, inside of the run that outer stands in, where it is not context.Background(), and as what
-	// is known of it already.
+	// runIn is Run inside of another run, whose context is outer; context.Background(): there is none. What is known
+	// of the tick already is in as.
 	runIn(outer context.Context, as tick)
 	// each calls f for the jobs that this is made of.
 	each(f func(j *job))
@@ -79,11 +81,11 @@ type job struct {
 	plain cron.Job // what New has wrapped; nil: it was made by Job
 
 	mu     sync.Mutex
-	epoch  context.Context         //nolint:containedctx // of all runs until the next Stop, made once for them; nil: not made yet
+	epoch  context.Context         //nolint:containedctx // of all runs until the next Stop; if tied, until the last ends; nil: not made yet
 	cancel context.CancelCauseFunc // of the epoch
 	halts  int                     // Stops that go on
 	runs   int                     // that go on, waiting ones included
-	spare  *attempt                // one that is over, for the next run
+	spare  *attempt                // one that is over, kept for the next run, which would allocate two objects without it
 	idle   chan struct{}           // closed when there is none; nil: nobody waits for that
 	holder *attempt                // the one that waits to be caught up
 	missed time.Time               // the latest tick that it stands for, where that is known
@@ -130,8 +132,15 @@ func (j *job) enter() (*attempt, context.Context) {
 	return a, j.current()
 }
 
-// leave is the end of a run.
+// leave is the end of a run. An idle job lets go of its place in WithContext's context.
 func (j *job) leave(a *attempt) {
+	if cancel := j.left(a); cancel != nil {
+		cancel(nil)
+	}
+}
+
+// left returns what ends the epoch, if that is to end.
+func (j *job) left(a *attempt) (cancel context.CancelCauseFunc) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.holder == a {
@@ -141,14 +150,21 @@ func (j *job) leave(a *attempt) {
 		a.over, a.called, a.waited, a.work = false, false, false, nil // the rest is set before it is read
 		j.spare = a
 	}
-	if j.runs--; j.runs == 0 && j.idle != nil {
+	if j.runs--; j.runs > 0 {
+		return nil
+	}
+	if j.idle != nil {
 		close(j.idle)
 		j.idle = nil
 	}
+	if j.tied && j.halts == 0 { // else the epoch is a Stop's
+		cancel, j.epoch, j.cancel = j.cancel, nil, nil
+	}
+	return cancel
 }
 
-// current returns the context of the epoch. A context for each run would cost more than the guard. The
-// caller holds mu.
+// current returns the context of the epoch. A context for each run would cost more than the guard; only where base can end
+// it is worth that, lest jobs that come and go pile up there. The caller holds mu.
 func (j *job) current() context.Context {
 	if j.epoch == nil {
 		j.epoch, j.cancel = context.WithCancelCause(j.base)

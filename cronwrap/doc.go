@@ -27,7 +27,7 @@
 //	...
 //	err := cronwrap.Stop(ctx, c)
 //
-// What is so about each of these lines:
+// Why each line is as it is:
 //
 //   - Schedule in UTC. In a zone whose clocks change a job at 02:30 has no tick in one night and, depending on the
 //     zone, two in another. What a job does once for each tick it should key by Scheduled.
@@ -36,7 +36,7 @@
 //     all of them after it.
 //   - Give the Job to Add, rather than New to cron.WithChain: Entry.Job.Run goes round cron's chain. New belongs
 //     last in a chain, so that what outside of it skips a tick does so before the authority is asked.
-//   - Stop with Stop. cron's own cancels nothing.
+//   - Stop with Stop: cron's own cancels nothing. Its ctx is one that has not ended, not that of the signal.
 //
 // # What it does not promise
 //
@@ -46,5 +46,6 @@
 //
 // Whether a run is a tick or by hand is known by the goroutine that it is on, which cron starts for each tick. A
 // wrapper that runs its job on another makes a run by hand of it, which has no Scheduled time and is not caught up. And
-// a job that runs another by hand should do that with «go»: else it is taken for a tick of the other's.
+// a job that calls the Run of another should do so with «go»: on the goroutine of its own tick, the call counts as a
+// tick of that other job.
 package cronwrap

@@ -24,6 +24,7 @@ type config struct {
 	device   string
 	interval time.Duration   // the runner's
 	base     context.Context //nolint:containedctx // WithContext's, which Run has no parameter for
+	tied     bool            // base can end, and so keeps those that are to end with it
 	logger   *slog.Logger    // nil: slog's default
 	onError  func(error)     // nil: errors are logged
 	catchUp  bool
@@ -42,9 +43,11 @@ func WithContext(ctx context.Context) Option {
 	return optionFunc(func(c *config) { c.base = ctx })
 }
 
-// WithLogger has ticks that are refused, skipped or stopped logged as warnings, and failures as errors, with
-// the keys device, job (WithName), scheduled (Add), code, request_id, error and stack, where there is something to
-// say. The default is slog.Default, at the time of logging.
+// WithLogger has the job log to l. At Warn: a tick or run that was refused or stopped, because the device was denied, the
+// guard is closed or nobody could be asked, and a tick that is skipped because a missed run waits (WithCatchUp). At Info:
+// what Stop or the end of WithContext's context has skipped or ended, and that a missed run is caught up. At Error: the
+// job's own errors and panics. The keys are device, job (WithName), scheduled (Add), code, request_id, error, panic and
+// stack, where there is something to say. The default is slog.Default, at the time of logging.
 func WithLogger(l *slog.Logger) Option {
 	if l == nil {
 		mistake("WithLogger: the slog.Logger is nil")
@@ -53,9 +56,10 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // WithErrorHandler has handle called with every error of the job's own, the very same, in the place of the log; and with
-// its panics, which are logged besides. Denials are no errors of the job's; what it returns when Stop or WithContext's
-// context ends it is one, and matches context.Canceled where it says so. handle is called on the job's goroutine, after the
-// run, for several runs at once; a panic of its own is logged. The default is the log, at Error.
+// its panics, which are logged besides. Denials are no errors of the job's. What the job returns when Stop or the end of
+// WithContext's context has ended it is one: after Stop, errors.Is finds context.Canceled in it if the job has returned its
+// context's error or cause. handle is called on the job's goroutine, after the run, for several runs at once; a
+// panic of its own is logged. The default is the log, at Error.
 func WithErrorHandler(handle func(err error)) Option {
 	if handle == nil {
 		mistake("WithErrorHandler: the function is nil")
@@ -66,11 +70,13 @@ func WithErrorHandler(handle func(err error)) Option {
 // WithCatchUp has one run follow when the device is allowed again, where ticks were refused or a run was stopped: one,
 // however many ticks were missed. The first of them waits for that on the goroutine on which cron has started
 // it; those that come meanwhile are skipped. While it waits it asks as guard.Keep does, or where r is no
-// *guard.Guard once in one to one and a half of its intervals (its method Interval, else 10 s). A run by
-// hand is not caught up. The default is that a refused tick is skipped.
+// *guard.Guard once in one to one and a half of its intervals (its method Interval, else 10 s). A run of a Job
+// that was stopped is caught up; a plain job (New) that was denied while it ran is not, as it has run to its end, nor
+// is a run by hand. The default is that a refused tick is skipped.
 //
-// The wait ends without a run at Stop, when WithContext's context ends, when the guard is closed, and if the
-// device's id is none. Until then cron's own Stop waits for it; and removing the entry does not end it.
+// The wait ends without a run at Stop, when WithContext's context ends, when the guard is closed, and if the device's
+// id is invalid. Until then cron's own Stop waits for it; and removing the entry does not end it. Where a wrapper that is
+// not of this package is outside of New, Stop does not end it either: end WithContext's context before Stop.
 func WithCatchUp() Option {
 	return optionFunc(func(c *config) { c.catchUp = true })
 }
@@ -95,6 +101,7 @@ func newConfig(who string, r guard.Runner, deviceID string, opts []Option) confi
 		}
 		o.apply(&c)
 	}
+	c.tied = c.base.Done() != nil
 	return c
 }
 

@@ -14,8 +14,8 @@ var scheduled = contextx.NewKey[time.Time]("cronwrap.scheduled")
 
 // Scheduled returns the time at which the tick was to be, in the Cron's location, and not the time at which it
 // began: so it can serve as an idempotency key, and as the period that a report is about. A run that is caught up has
-// the time of the latest tick that was missed. It is false outside of a job, in a job that was not added by
-// Add, and in a run by hand.
+// the time of the latest tick that was missed. The second result is false outside of a job, in a job that was not added
+// by Add, and in a run by hand.
 //
 // It is an instant: in the night in which clocks are set back, two ticks show the same time of day, and differ
 // in their offset. Format it with the offset (time.RFC3339), or in UTC. With «@every» the times count from when

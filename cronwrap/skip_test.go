@@ -70,6 +70,38 @@ func TestSkip(t *testing.T) {
 	})
 }
 
+// A skip tells the name of a job of ours that has one, under the key that the job logs it with; of others it tells
+// what cron's own tells.
+func TestSkipNamesItsJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, plain := newFixture(t), cron.FuncJob(func() { time.Sleep(90 * time.Minute) })
+		long := func(context.Context) error { plain(); return nil }
+		for want, j := range map[string]cron.Job{
+			"report": f.job(long, cronwrap.WithName("report")),
+			"around": f.wrap(cronwrap.WithName("around"))(f.job(long, cronwrap.WithName("inside"))),
+			"inside": f.wrap()(f.job(long, cronwrap.WithName("inside"))),
+			"":       f.job(long),
+			"none":   plain,
+		} {
+			log := &journal{}
+			c := newCron(t, cron.WithChain(cronwrap.SkipIfStillRunning(cronwrap.Logger(slog.New(log)))))
+			add(t, c, "0 0 * * * *", j)
+			c.Start()
+			pass(2*time.Hour + time.Minute)
+			if err := stopWithin(time.Hour, c); err != nil {
+				t.Errorf("Stop: %v", err)
+			}
+			got, named := log.want(t, slog.LevelInfo, "skip").attrs["job"]
+			if want == "none" {
+				want = ""
+			}
+			if got != want || named != (want != "") {
+				t.Errorf("job=%q (%t), want %q", got, named, want)
+			}
+		}
+	})
+}
+
 // A job that was denied leaves the token too.
 func TestSkipAroundARefusedJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -20,12 +20,16 @@ var errStopped = fmt.Errorf("cronwrap: the Cron was stopped: %w", context.Cancel
 // error that wraps the cause of ctx and names the jobs that still run, by WithName or else by their entry.
 // c can be started again afterwards. Do not call Stop from a job of c: it would wait for itself.
 //
+// ctx is how long Stop may wait. The context of the signal that ends the program will not do, as it has ended by
+// then; context.WithTimeout(context.Background(), …) will.
+//
 // Runs that begin while Stop waits are skipped. If Stop had to leave a run behind, ticks that
 // cron.DelayIfStillRunning keeps behind it may come after Stop, as after cron's own.
 //
-// Stop finds what was added, and what the outermost wrapper of c's chain is. A job that New has made
-// further inside, and one whose entry was removed, it does not cancel: only the end of WithContext's context does that.
-// Nor does it know of another Cron that the same job is in: the runs there are cancelled too.
+// Stop finds the jobs that were added, and those that New has made in c's chain where all wrappers outside of it are of this
+// package. It does not cancel a job that New has made inside of another wrapper, such as cron.Recover, nor one whose
+// entry was removed: only the end of WithContext's context does that. Nor does it know of another Cron that the same
+// job is in: the runs there are cancelled too.
 func Stop(ctx context.Context, c *cron.Cron) error {
 	if c == nil {
 		return errNoCron
