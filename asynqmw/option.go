@@ -35,6 +35,7 @@ type config struct {
 //
 // A process that ends leaves what it has parked to others, and so does one that closes i early, though it logs that. New and, where
 // that fails, the first task look for what is parked, and have put back what is not an interval or two after it was due.
+// The default slog.Logger hears of that. An Inspector of another Redis is reported only where that does not know the queue.
 func WithInspector(i *asynq.Inspector) Option {
 	if i == nil {
 		mistake("WithInspector: the Inspector is nil")

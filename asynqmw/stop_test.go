@@ -27,6 +27,7 @@ func TestStopped(t *testing.T) {
 		"and a server that ends":       stoppedThenShutdown,
 		"again and again":              stoppedAgainAndAgain,
 		"by a Runner that is no Guard": stoppedByRunner,
+		"then by Close while it waits": stoppedThenClosed,
 	}
 	for name, what := range outcomes {
 		tests["before "+name+" with retries left"] = func(t *testing.T) { outcomeAfterStop(t, what, 3) }
@@ -288,4 +289,27 @@ func stoppedByRunner(t *testing.T) {
 	s.unspent(t, id, asynq.TaskStateCompleted, 0)
 	w.want(t, id, 2)
 	outside.want(t, id, 1)
+}
+
+// What a handler made of its first stop is no outcome of what comes afterwards, though it looks like that: the guard
+// is closed while the task is held, and it stays held.
+func stoppedThenClosed(t *testing.T) {
+	s := newSite(t)
+	w := working(func(ctx context.Context, _ *asynq.Task) error {
+		<-ctx.Done()
+		return guard.ErrClosed // of another guard
+	})
+	s.Deny(device, guard.CodeDeviceRevoked)
+	shutdown := s.start(t, s.around(w, asynqmw.WithInspector(s.inspector)))
+	id := s.enqueue(t, asynq.MaxRetry(0))
+	s.asked(t, 2)
+	s.Allow(device)
+	w.await(t, id, 1)
+	s.revoke(guard.CodeDeviceRevoked)
+	s.asked(t, 2) // the handler has returned, and the task waits
+	_ = s.guard.Close()
+	throughout(t, 4*interval, "it is held", func() bool { return s.is(t, id, asynq.TaskStateActive) })
+	shutdown()
+	s.unspent(t, id, asynq.TaskStatePending, 0)
+	w.want(t, id, 1)
 }

@@ -48,14 +48,27 @@ func Stopped(ctx context.Context) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	if own, ok := context.Cause(ctx).(*cause); ok { //nolint:errorlint // inside of what Run returned it would be another run's
-		return own
+	if why := context.Cause(ctx); endedByGuard(ctx, why) {
+		return why
 	}
 	err, denied := Checkpoint(ctx), (*DeniedError)(nil)
 	if errors.As(err, &denied) || errors.Is(err, ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// endedByGuard tells whether why is the stop of a run in which ctx stands, and not of another.
+func endedByGuard(ctx context.Context, why error) bool {
+	r, ok := runKey.From(ctx)
+	for ok {
+		if s := r.batch.stop.Load(); s != nil && why == error(s.why) { //nolint:errorlint // just that
+			return true
+		}
+		outer := r.around()
+		ok, r = outer != r, outer
+	}
+	return false
 }
 
 func (r *run) afterStop(h *hook) {
