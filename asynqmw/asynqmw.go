@@ -75,7 +75,7 @@ func (g *gate) refused(ctx context.Context, a *attempt, why error) error {
 // closed tells whether the guard was closed, and this process would fetch the task again and again. Deeper inside
 // there may be what the handler has returned, of another guard.
 func closed(why error) bool {
-	_, denied := why.(*guard.DeniedError) //nolint:errorlint // as above
+	_, denied := why.(*guard.DeniedError) //nolint:errorlint // just the outermost
 	return !denied && errors.Is(why, guard.ErrClosed)
 }
 

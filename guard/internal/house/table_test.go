@@ -25,8 +25,8 @@ const (
 //
 //	                 examples/*               (may import anything of ours)
 //	                     │
-//	httpmw  grpcmw  asynqmw  cronwrap   guard/machineid  and other clients
-//	   └───────┴───────┼────────┴─────────────┘
+//	httpmw  grpcmw  asynqmw  cronwrap    guard/machineid  and other clients
+//	   └───────┴─────────┼───────┴─────────────┘
 //	                     ▼
 //	                   guard ◄── guard/authority ◄── guard/guardtest
 //	                     ▼
