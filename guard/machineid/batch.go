@@ -98,7 +98,7 @@ func (c *Client) sift(deviceIDs []string) (ids []string, invalid []Item) {
 		}
 		seen[id] = struct{}{}
 		if _, err := c.deviceID(id); err != nil {
-			shown := c.secret.clean(id) // it broke a rule, and may hold anything
+			shown := c.secret.Clean(id) // it broke a rule, and may hold anything
 			invalid = append(invalid, Item{DeviceID: shown, Status: "invalid", Error: wordInvalidDeviceID})
 			continue
 		}

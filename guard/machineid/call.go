@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
-	"time"
+
+	"github.com/execguard/execguard/guard/internal/httpapi"
 )
 
 // maxBody is the most that is read of an answer, and maxList of the one that grows with the
@@ -96,43 +96,21 @@ func (c *Client) request(ctx context.Context, o op, body []byte) *http.Request {
 // nil. The error is nil for a status of 2xx or 4xx, all but 429, with a JSON object; what that
 // means is for the caller to say.
 func (c *Client) call(ctx context.Context, o op, body []byte) (*reply, *Error) {
-	ctx, cancel := c.bound(ctx)
+	ctx, cancel := httpapi.Bound(ctx, c.timeout)
 	defer cancel()
 	r := &reply{}
 	resp, err := c.http.Do(c.request(ctx, o, body))
 	if err != nil {
-		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-			err = wrapped.Err // without the URL, which Op and New know
-		}
 		return r, c.lost(ctx, o, 0, err)
 	}
 	defer resp.Body.Close()
 	r.status = resp.StatusCode
-	r.retryAfter = retryAfter(resp.Header.Get("Retry-After"))
-	doc, err := read(resp.Body, o.longest())
+	r.retryAfter = httpapi.RetryAfter(resp.Header.Get("Retry-After"))
+	doc, err := httpapi.Read(resp.Body, o.longest())
 	if err != nil {
 		fail := c.lost(ctx, o, r.status, err)
 		fail.RetryAfter = r.retryAfter
 		return r, fail
 	}
 	return r, c.understand(o, r, doc)
-}
-
-// bound ends the call at the client's timeout. A context that ends earlier anyway, as a guard's
-// does, is spared the timer.
-func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= c.timeout {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, c.timeout)
-}
-
-// read reads the body to its end, without which the connection could not be used again, unless
-// it is too long: then closing it drops the connection.
-func read(body io.Reader, most int) ([]byte, error) {
-	doc, err := io.ReadAll(io.LimitReader(body, int64(most)+1))
-	if err == nil && len(doc) > most {
-		err = fmt.Errorf("the answer is longer than %d MiB", most>>20)
-	}
-	return doc, err
 }

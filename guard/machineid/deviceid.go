@@ -16,11 +16,11 @@ func (c *Client) deviceID(given string) (string, error) {
 		return "", errors.New("the device id is blank")
 	case !utf8.ValidString(id):
 		return "", errors.New("the device id is not valid UTF-8") // JSON would turn it into another id
-	case c.secret.in([]byte(id)):
+	case c.secret.In([]byte(id)):
 		return "", errors.New("the device id contains the organisation key")
 	}
 	if err := c.check(id); err != nil {
-		return "", errors.New(c.secret.clean(err.Error()))
+		return "", errors.New(c.secret.Clean(err.Error()))
 	}
 	return id, nil
 }

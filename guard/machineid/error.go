@@ -2,14 +2,12 @@ package machineid
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/execguard/execguard/guard"
+	"github.com/execguard/execguard/guard/internal/httpapi"
 )
 
 // The words that this client uses for itself where the service would use its own.
@@ -78,12 +76,8 @@ func (e *Error) Unwrap() error {
 
 // lost is the error of a call whose answer did not come, or not to its end.
 func (c *Client) lost(ctx context.Context, o op, status int, err error) *Error {
-	// net/http returns the cause of an ended context, which may match neither of its two errors.
-	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
-		err = fmt.Errorf("%w: %w", ended, err)
-	}
-	err = c.secret.tame(err)
-	return &Error{Op: string(o), Status: status, Reason: tidy(err.Error()), undecided: true, cause: &cause{err}}
+	err = c.secret.Lost(ctx, err)
+	return &Error{Op: string(o), Status: status, Reason: httpapi.Tidy(err.Error()), undecided: true, cause: &cause{err}}
 }
 
 // badDeviceID is the error of a call that was not sent.
@@ -108,24 +102,4 @@ func (r *reply) undecided(o op, reason string) *Error {
 	e := r.refused(o, reason)
 	e.undecided = true
 	return e
-}
-
-// retryAfter reads the header Retry-After: seconds or an HTTP date. It is cut at a day, so that
-// a broken server cannot keep anybody away for ever, and so that adding it to a time cannot
-// overflow.
-func retryAfter(value string) time.Duration {
-	const most = 24 * time.Hour
-	if value == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
-		return time.Duration(min(seconds, uint64(most/time.Second))) * time.Second
-	} else if errors.Is(err, strconv.ErrRange) {
-		return most
-	}
-	date, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	return min(max(time.Until(date), 0), most)
 }

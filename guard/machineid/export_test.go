@@ -1,4 +1,6 @@
 package machineid
 
+import "github.com/execguard/execguard/guard/internal/httpapi"
+
 // NewTransport lets the tests give the client's own transport roots that it can trust.
-var NewTransport = newTransport
+var NewTransport = httpapi.NewTransport

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/execguard/execguard/guard"
+	"github.com/execguard/execguard/guard/internal/httpapi"
 )
 
 // Version is the version of this client. It is sent in the User-Agent.
@@ -53,7 +54,8 @@ func New(orgKey string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := &Client{http: cfg.client(), timeout: cfg.timeout, check: cfg.check, secret: hidden, base: base.String()}
+	client := &Client{timeout: cfg.timeout, check: cfg.check, secret: hidden, base: base.String()}
+	client.http = httpapi.Client(cfg.httpClient, cfg.timeout)
 	client.requests, err = templates(base)
 	return client, err
 }

@@ -1,16 +1,13 @@
 package machineid
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/execguard/execguard/guard/internal/httpapi"
 )
 
 // Option changes how a Client works.
@@ -100,86 +97,14 @@ func WithDeviceIDCheck(check func(deviceID string) error) Option {
 	})
 }
 
-// base returns the URL that every path is appended to. A value that is no URL is not repeated:
-// it may be the key, put into the wrong variable.
+// base returns the URL that every path is appended to.
 func (cfg config) base(hidden secret) (*url.URL, error) {
-	u, err := url.Parse(cfg.baseURL)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
-		return nil, fmt.Errorf("machineid: %s: not an absolute http or https URL, such as %s or http://localhost:8080",
-			cfg.baseURLIn, defaultBaseURL)
+	address := httpapi.Address{
+		Source:  "machineid: " + cfg.baseURLIn,
+		Default: defaultBaseURL,
+		Suffix:  apiPrefix,
+		Secret:  "the organisation key",
+		Secrets: hidden.Secrets,
 	}
-	clean := &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
-	why := unfit(clean, hidden)
-	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		why = "user, query or fragment in a base URL"
-	}
-	if why != "" {
-		return nil, fmt.Errorf("machineid: %s(%q): %s", cfg.baseURLIn, hidden.hide(u.Scheme+"://"+u.Host), why)
-	}
-	return clean, nil
-}
-
-// unfit says why the key must not, or cannot, be sent to u; "" where nothing speaks against it.
-func unfit(u *url.URL, hidden secret) string {
-	switch {
-	case hidden.in([]byte(u.Host + u.Path)):
-		return "the organisation key stands in it"
-	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return "plain http would show the organisation key; use https (http only to localhost)"
-	case u.Port() != "" && !validPort(u.Port()):
-		return "the port is not in 1 to 65535"
-	case strings.HasSuffix(u.Path+"/", apiPrefix): // else every call would be answered «not found»
-		return "the path ends in /api/v1, which every call adds by itself: leave it out"
-	}
-	return ""
-}
-
-func validPort(port string) bool {
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0
-}
-
-// loopback tells whether host is this machine. Any other name could be anybody, whatever it
-// resolves to today.
-func loopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
-}
-
-// client returns the HTTP client to use: a copy, so that the user's own is not changed.
-func (cfg config) client() *http.Client {
-	own := http.Client{}
-	if cfg.httpClient != nil {
-		own = *cfg.httpClient
-	} else {
-		own.Transport = newTransport(min(cfg.timeout, 10*time.Second) + time.Second)
-	}
-	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &own
-}
-
-// newTransport is much like http.DefaultTransport, which is not cloned because programs replace
-// it. 64 kept connections are what a guard's calls need by default. Compression is off, for
-// answers are short, and short ones must not grow without bound on the way in.
-//
-// A connection that is being set up outlives the call that wanted it, since net/http keeps it for
-// a later one. The two steps of setting up are therefore bounded, each by setUp, which is longer
-// than the call, so that it is the call's own end that the caller is told of.
-func newTransport(setUp time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: setUp, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment, // never used for loopback addresses
-		DialContext:            dialer.DialContext,
-		ForceAttemptHTTP2:      true,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    setUp,
-		MaxIdleConns:           64,
-		MaxIdleConnsPerHost:    64,
-		IdleConnTimeout:        90 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-		DisableCompression:     true,
-	}
+	return address.Parse(cfg.baseURL)
 }

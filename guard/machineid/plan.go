@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/execguard/execguard/guard/internal/httpapi"
 )
 
 // Usage is the organisation's plan and how much of it is taken. What the service does not tell
@@ -47,7 +49,7 @@ func (c *Client) Checkout(ctx context.Context, plan string) (Checkout, error) {
 		return result, err
 	}
 	page := text(r.object, "url", "checkoutUrl")
-	if u, err := url.Parse(page); err != nil || u.Scheme != "https" || u.Host == "" || strings.Contains(page, redacted) {
+	if u, err := url.Parse(page); err != nil || u.Scheme != "https" || u.Host == "" || strings.Contains(page, httpapi.Redacted) {
 		return result, r.undecided(opCheckout, "no https address in the answer")
 	}
 	result.URL = page

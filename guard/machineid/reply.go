@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/execguard/execguard/guard"
+	"github.com/execguard/execguard/guard/internal/httpapi"
 	"github.com/execguard/execguard/guard/internal/strictjson"
 )
 
@@ -30,7 +31,7 @@ func (c *Client) understand(o op, r *reply, doc []byte) *Error {
 	if malformed == nil {
 		// Only now: taking the key out could mend what Parse must refuse.
 		var changed bool
-		if r.raw, changed = c.secret.json(doc); changed {
+		if r.raw, changed = c.secret.JSON(doc); changed {
 			r.object, malformed = strictjson.Parse(r.raw)
 		}
 	}
@@ -52,7 +53,7 @@ func (c *Client) understand(o op, r *reply, doc []byte) *Error {
 func (r *reply) word(names ...string) string {
 	for _, name := range names {
 		if text, _ := r.object.Text(name); len(text) > 0 {
-			return tidy(string(text))
+			return httpapi.Tidy(string(text))
 		}
 	}
 	return ""
@@ -65,7 +66,7 @@ func (r *reply) code() guard.Code {
 	if string(text) == string(guard.CodeAllow) {
 		return guard.CodeAllow // by far the most frequent, and without a copy
 	}
-	if tidy(string(text)) != string(text) {
+	if httpapi.Tidy(string(text)) != string(text) {
 		return ""
 	}
 	return guard.Code(text)
