@@ -156,9 +156,11 @@ func (r *run) cause() (ended bool, why error) {
 	return false, nil
 }
 
-// cancel ends the standard context, if there is one, after r has ended. It calls nobody's code.
+// cancel ends the standard context, if there is one, after r has ended, and all that were derived
+// from it. It calls nobody's code. Where somebody else is at it already, it waits for him: Err says
+// that a context has ended before its children have, so it must not be asked instead.
 func (r *run) cancel(why error) {
-	if c := r.made(); c != nil && c.ctx.Err() == nil { // a look costs less than an end too many
+	if c := r.made(); c != nil {
 		c.end(why)
 	}
 }
