@@ -26,6 +26,12 @@
 // an organisation-wide code every run of the guard. From then on only an ALLOW counts that was
 // asked for after the denial was learnt.
 //
+// # More than one authority
+//
+// [All] allows what several validators allow, for as long as each of them does. [Fallback] has a
+// second validator, such as a signed file, stand in for an authority that could not be asked; once
+// that has refused a device, only that can allow it again. Both are validators themselves.
+//
 // # When work stops
 //
 //	interval  time between two questions about a device with work in flight  WithInterval  10 s

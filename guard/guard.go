@@ -47,6 +47,9 @@ func New(v Validator, opts ...Option) (*Guard, error) {
 	if isNil(v) {
 		return nil, errors.New("guard: the Validator is nil")
 	}
+	if made, ok := v.(composed); ok && made.flaw() != nil {
+		return nil, made.flaw()
+	}
 	c, err := newConfig(opts)
 	if err != nil {
 		return nil, err

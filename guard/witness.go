@@ -1,0 +1,88 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/execguard/execguard/contextx"
+)
+
+// Witness is an offline Validator that keeps what the online authority said, so that it outlives the
+// process: a signed file with a memory beside it, say, that a denial makes unusable until the
+// authority has allowed the device again.
+type Witness interface {
+	Validator
+
+	// Witness is told of an answer by which the online authority has decided about a device: a
+	// denial with its code, or an ALLOW that is younger than every denial learnt. Fallback calls it
+	// on the goroutine of the question and waits for it, for one answer after the other, so that the
+	// last one told is the last word. ctx has the values of the question's, does not end with it, and
+	// ends soon. An error says that the answer is not kept; it changes no decision.
+	Witness(ctx context.Context, deviceID string, online Decision) error
+}
+
+// witnessTime is the most that keeping an answer may delay it, and leastWitnessTime what there is
+// for it even where the caller has no time left: a denial is one whenever it is learnt.
+const (
+	witnessTime      = time.Second
+	leastWitnessTime = 100 * time.Millisecond
+)
+
+// notKept is what is said of an answer that a Witness could not keep.
+const notKept = "the offline memory was not written"
+
+// witness calls a Witness, for one answer at a time.
+type witness struct {
+	tell func(ctx context.Context, deviceID string, online Decision) error // nil: there is none
+	once sync.Once
+	turn chan struct{} // holds a token while the Witness is called
+}
+
+// told tells the Witness of an answer if, when its turn comes, the answer still counts. Whether it
+// counts is asked in any case, and no other answer gets in between.
+func (w *witness) told(ctx context.Context, deviceID string, d Decision, counts func() bool) error {
+	if w.tell == nil {
+		counts()
+		return nil
+	}
+	ctx, cancel := contextx.Cleanup(ctx, w.patience(ctx))
+	defer cancel()
+	w.once.Do(func() { w.turn = make(chan struct{}, 1) }) // here and not before, so that it is of the caller's synctest bubble
+	select {
+	case w.turn <- struct{}{}:
+		defer func() { <-w.turn }()
+	case <-ctx.Done():
+		counts()
+		return context.Cause(ctx)
+	}
+	if !counts() {
+		return nil
+	}
+	return witnessed(ctx, w.tell, deviceID, d)
+}
+
+// patience is how long an answer may wait to be kept: half of the time left, so that it is not late.
+func (w *witness) patience(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return witnessTime
+	}
+	return min(witnessTime, max(leastWitnessTime, time.Until(deadline)/2))
+}
+
+// witnessed calls a Witness, whose panic must not cost the answer.
+func witnessed(ctx context.Context, tell func(context.Context, string, Decision) error, deviceID string, d Decision) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.New("the Witness panicked: " + panicText(p))
+		}
+	}()
+	err = tell(ctx, deviceID, d)
+	if err != nil && isNil(err) {
+		err = fmt.Errorf("the error is a nil %T", err) // whoever looks into it will panic
+	}
+	return err
+}
