@@ -102,37 +102,15 @@ func Try(t testing.TB, name string, patience time.Duration, s Subject) *Recorder
 // Quiet waits until the server has no connection left. It returns false if that takes longer
 // than patience.
 func (s *Server) Quiet(patience time.Duration) bool {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.live.holding.Wait()
-		s.front.open.Wait()
-	}()
-	select {
-	case <-done:
-		return true
-	case <-time.After(patience):
-		return false
-	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	return s.host.Quiet(ctx) == nil
 }
 
 // Holds waits until the server keeps a connection from being served, and returns false if that
 // takes longer than patience.
 func (s *Server) Holds(patience time.Duration) bool {
-	tick, end := time.NewTicker(time.Millisecond), time.NewTimer(patience)
-	defer tick.Stop()
-	defer end.Stop()
-	for e := s.current(); ; {
-		e.mu.Lock()
-		held := len(e.conns)
-		e.mu.Unlock()
-		if held > 0 {
-			return true
-		}
-		select {
-		case <-tick.C:
-		case <-end.C:
-			return false
-		}
-	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	return s.host.Holds(ctx) == nil
 }

@@ -3,15 +3,13 @@ package guardtest
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"sync"
 	"testing"
 
 	"github.com/execguard/execguard/guard/authority"
+	"github.com/execguard/execguard/internal/faulty"
 )
 
 // Server is an authority with one organisation on a loopback socket, and every fault that it
@@ -26,27 +24,7 @@ type Server struct {
 	key          func() string // in a closure, so that no fmt verb shows it
 	authority    *authority.Authority
 	organisation *authority.Organisation
-	client       *http.Client
-	plain        bool
-	papers       *papers
-
-	front *network // where the authority is
-	other *network // the host that redirects lead to
-	live  *live
-}
-
-// live is what changes while a server runs. It stands behind a pointer, so that a Server may be
-// copied, and printed while it works.
-type live struct {
-	visits  ledger[Request]
-	strays  ledger[Request]
-	holding sync.WaitGroup // connections kept in the middle of nowhere
-
-	changing sync.Mutex // held while one episode becomes another
-
-	mu       sync.Mutex
-	now      *episode
-	resolver *resolver // while names are not found, otherwise nil
+	host         *faulty.Server
 }
 
 // NewServer starts a server that ends with the test. Its organisation has no device. Options
@@ -64,9 +42,9 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 		o.apply(&c)
 	}
 	key := "org_" + rand.Text()
-	s := &Server{t: t, key: func() string { return key }, plain: c.plain, live: &live{now: newEpisode(row{})}}
+	s := &Server{t: t, key: func() string { return key }}
 	must(t, s.found(c))
-	must(t, s.start())
+	must(t, s.start(c))
 	t.Cleanup(s.close)
 	return s
 }
@@ -88,52 +66,23 @@ func (s *Server) found(c config) (err error) {
 	return err
 }
 
-// start opens the two hosts: the one that the URL names and the one that redirects lead to.
-func (s *Server) start() (err error) {
-	if s.papers, err = newPapers(); err != nil {
-		return err
-	}
-	// The other host is beyond reproach: it must be the client's own rule that keeps it away.
-	always := func() certificate { return certGood }
-	if s.other, err = newNetwork(s.serveStray, s.encrypt(always), nil); err != nil {
-		return err
-	}
-	if s.front, err = newNetwork(s.serve, s.guarded, s.mark); err != nil {
-		s.other.close()
-		return err
-	}
-	s.client = &http.Client{Transport: &http.Transport{DialContext: s.dial, TLSClientConfig: s.papers.client()}}
-	s.other.start()
-	s.front.start()
-	return nil
-}
-
-// guarded is the front's listener: the gate of the faults, and TLS behind it.
-func (s *Server) guarded(l net.Listener) net.Listener {
-	shown := func() certificate { return s.current().cert }
-	return s.encrypt(shown)(gate{Listener: l, current: s.current, holding: &s.live.holding})
-}
-
-// encrypt puts TLS over a listener, or nothing where the server is to be plain.
-func (s *Server) encrypt(shown func() certificate) func(net.Listener) net.Listener {
-	return func(l net.Listener) net.Listener {
-		if s.plain {
-			return l
-		}
-		return tls.NewListener(l, s.papers.server(shown))
-	}
+// start puts the authority on a socket.
+func (s *Server) start(c config) (err error) {
+	s.host, err = faulty.Start(faulty.Config{
+		Handler: s.authority,
+		Dialect: dialect(),
+		Plain:   c.plain,
+		Secrets: func() []string { return []string{s.key()} },
+	})
+	return err
 }
 
 // close ends the server, its connections and every wait of a fault, and returns when nothing of
-// it runs any more. The fault goes first, so that what hangs on it is let go.
+// it runs any more.
 func (s *Server) close() {
-	if err := s.change(row{}); err != nil {
+	if err := s.host.Close(); err != nil {
 		s.t.Errorf("guardtest: at the server's end: %v", err)
 	}
-	s.client.CloseIdleConnections() // and dials that nobody waits for
-	s.front.close()
-	s.other.close()
-	s.live.holding.Wait()
 }
 
 // Format prints the address and nothing else, whatever the verb. Without it, a verb that does
@@ -143,14 +92,7 @@ func (s Server) Format(f fmt.State, _ rune) { //nolint:recvcheck // it must hold
 }
 
 // URL returns the address, without a path: https://127.0.0.1 and a port.
-func (s Server) URL() string { return s.at(s.front.address) }
-
-func (s Server) at(address string) string {
-	if s.plain {
-		return "http://" + address
-	}
-	return "https://" + address
-}
+func (s Server) URL() string { return s.host.URL() }
 
 // Key returns the organisation's key. It is made for this server and good for nothing else.
 func (s *Server) Key() string { return s.key() }
@@ -158,23 +100,4 @@ func (s *Server) Key() string { return s.key() }
 // Client returns a client that trusts the server's certificate and suffers from faults of name
 // resolution, always the same one. It follows redirects and has no time-out, as http.Client
 // does: what a client makes of those is what is tested.
-func (s *Server) Client() *http.Client { return s.client }
-
-// dial connects to whatever address the client wants, while names can be resolved.
-func (s *Server) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if resolver := s.asking(); resolver != nil {
-		defer resolver.askers.Done()
-		return resolver.dial(ctx)
-	}
-	return (&net.Dialer{}).DialContext(ctx, network, address)
-}
-
-// asking returns the resolver that a dial has to ask, counted, or nil.
-func (s *Server) asking() *resolver {
-	s.live.mu.Lock()
-	defer s.live.mu.Unlock()
-	if s.live.resolver != nil {
-		s.live.resolver.askers.Add(1)
-	}
-	return s.live.resolver
-}
+func (s *Server) Client() *http.Client { return s.host.Client() }

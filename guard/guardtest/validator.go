@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/execguard/execguard/guard"
+	"github.com/execguard/execguard/internal/faulty"
 )
 
 // Call is one question that a Validator was asked.
@@ -30,7 +31,7 @@ type Call struct {
 // and makes no channel before somebody waits for it, so that it works in a synctest bubble
 // wherever it was made.
 type Validator struct {
-	calls ledger[Call]
+	calls faulty.Ledger[Call]
 
 	mu     sync.Mutex
 	always map[string]guard.ValidatorFunc   // by device; "" is every device
@@ -89,24 +90,24 @@ func (v *Validator) Validate(ctx context.Context, deviceID string) (d guard.Deci
 	n, answer := v.begin(deviceID)
 	// Deferred, so that a call which panics or ends its goroutine is seen to have ended.
 	defer func() {
-		v.calls.amend(n, func(c *Call) { c.Returned, c.Decision, c.Err = time.Now(), d, err })
+		v.calls.Amend(n, func(c *Call) { c.Returned, c.Decision, c.Err = time.Now(), d, err })
 	}()
 	return answer(ctx, deviceID)
 }
 
 // Calls returns every call so far, in the order in which they came.
-func (v *Validator) Calls() []Call { return v.calls.all() }
+func (v *Validator) Calls() []Call { return v.calls.All() }
 
 // Wait blocks until n calls have come, counted from the first ever, or until ctx ends, whose
 // cause it then returns. The n-th need not have returned yet. It returns the calls so far.
-func (v *Validator) Wait(ctx context.Context, n int) ([]Call, error) { return v.calls.wait(ctx, n) }
+func (v *Validator) Wait(ctx context.Context, n int) ([]Call, error) { return v.calls.Wait(ctx, n) }
 
 // begin records a call and finds its answer, in one step: answers are taken in the order in
 // which the calls stand in the record.
 func (v *Validator) begin(deviceID string) (n int, answer guard.ValidatorFunc) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	n = v.calls.add(Call{DeviceID: deviceID, Sent: time.Now()})
+	n = v.calls.Add(Call{DeviceID: deviceID, Sent: time.Now()})
 	for _, id := range []string{"", deviceID} {
 		if queue := v.next[id]; len(queue) > 0 {
 			v.next[id] = queue[1:]

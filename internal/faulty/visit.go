@@ -1,7 +1,8 @@
-package guardtest
+package faulty
 
 import (
 	"bytes"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -16,42 +17,48 @@ type visit struct {
 	during    *episode
 	n         int      // which request of the episode this is, counted from 1
 	conn      net.Conn // what the request came over
-	deviceID  string   // as asked about
-	authority http.Handler
+	question  Question
+	service   http.Handler
+	dialect   Dialect
 	elsewhere string // the URL of the other host
-	decided   *held  // what the authority says, under a fault that holds it back
+	decided   *held  // what the service says, under a fault that holds it back
 }
 
 const (
-	limited  = `{"error":"rate_limited"}`
-	htmlPage = `<!DOCTYPE html><html><head><title>Welcome</title></head><body>` + yes + `</body></html>`
-	bodySize = 64 << 20 // bytes, of a body that no client should read to its end
+	jsonType  = "application/json"
+	htmlStart = `<!DOCTYPE html><html><head><title>Welcome</title></head><body>`
+	htmlEnd   = `</body></html>`
+	bodySize  = 64 << 20 // bytes, of a body that no client should read to its end
 )
 
 // status answers with JSON under a status of its own.
-func status(code int, body string) func(*visit) {
-	return func(v *visit) { v.answer(code, "application/json", body) }
+func status(code int, body func(Question) string) func(*visit) {
+	return func(v *visit) { v.answer(code, jsonType, body(v.question)) }
 }
 
-// says answers with JSON and 200.
-func says(body string) func(*visit) { return status(http.StatusOK, body) }
+// failure answers with an error in the service's own form.
+func failure(code int) func(*visit) {
+	return func(v *visit) { v.answer(code, jsonType, v.dialect.failure(code)) }
+}
 
 // page answers with HTML, as a proxy, a captive portal or a wrong address does. It holds an
 // ALLOW, for clients that search in a body for one.
 func page(code int) func(*visit) {
-	return func(v *visit) { v.answer(code, "text/html; charset=utf-8", htmlPage) }
+	return func(v *visit) { v.answer(code, "text/html; charset=utf-8", htmlStart+v.yes()+htmlEnd) }
 }
 
+// yes is what a careless client would take for permission if it were not for the fault.
+func (v *visit) yes() string { return v.dialect.Yes(v.question) }
+
+// answer sends a whole answer. Without a type, net/http looks at the body and says what it is, as
+// it does for the service.
 func (v *visit) answer(code int, contentType, body string) {
-	v.w.Header().Set("Content-Type", contentType)
+	if contentType != "" {
+		v.w.Header().Set("Content-Type", contentType)
+	}
 	v.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	v.w.WriteHeader(code)
 	_, _ = v.w.Write([]byte(body)) // its error is the client's going away, here and below
-}
-
-// another answers about a device that nobody asked about.
-func another(v *visit) {
-	v.answer(http.StatusOK, "application/json", head+`,"deviceId":`+strconv.Quote("not-"+v.deviceID)+`}`)
 }
 
 // redirect sends the client to the other host. The body would be an ALLOW, for clients that
@@ -59,7 +66,7 @@ func another(v *visit) {
 func redirect(code int) func(*visit) {
 	return func(v *visit) {
 		v.w.Header().Set("Location", v.elsewhere+v.r.URL.RequestURI())
-		v.answer(code, "application/json", yes)
+		v.answer(code, jsonType, v.yes())
 	}
 }
 
@@ -72,7 +79,7 @@ func asDate() string { return time.Now().Add(retryAfter).UTC().Format(http.TimeF
 func later(form func() string) func(*visit) {
 	return func(v *visit) {
 		v.w.Header().Set("Retry-After", form())
-		v.answer(http.StatusTooManyRequests, "application/json", limited)
+		failure(http.StatusTooManyRequests)(v)
 	}
 }
 
@@ -85,7 +92,8 @@ func silent(v *visit) {
 // begin sends what makes a client believe in an answer: the status, the headers and half of the
 // body that they announce.
 func (v *visit) begin() {
-	v.w.Header().Set("Content-Type", "application/json")
+	yes := v.yes()
+	v.w.Header().Set("Content-Type", jsonType)
 	v.w.Header().Set("Content-Length", strconv.Itoa(len(yes)))
 	_, _ = v.w.Write([]byte(yes[:len(yes)/2]))
 	v.flush()
@@ -121,7 +129,8 @@ func beneath(c net.Conn) net.Conn {
 // single read ever takes long.
 func trickle(v *visit) {
 	defer v.during.closing(v.conn)()
-	v.w.Header().Set("Content-Type", "application/json")
+	v.w.Header().Set("Content-Type", jsonType)
+	head := v.dialect.head(v.question)
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	for i := 0; ; i++ {
@@ -144,8 +153,8 @@ func trickle(v *visit) {
 // a client has to count for itself.
 func huge(v *visit) {
 	defer v.during.closing(v.conn)() // or a client that reads nothing would keep it here
-	v.w.Header().Set("Content-Type", "application/json")
-	_, _ = v.w.Write([]byte(head + `,"padding":"`))
+	v.w.Header().Set("Content-Type", jsonType)
+	_, _ = v.w.Write([]byte(v.dialect.head(v.question) + `,"padding":"`))
 	chunk := bytes.Repeat([]byte("a"), 64<<10)
 	for sent := 0; sent < bodySize; sent += len(chunk) {
 		if _, err := v.w.Write(chunk); err != nil {
@@ -155,7 +164,7 @@ func huge(v *visit) {
 	_, _ = v.w.Write([]byte(`"}`))
 }
 
-// late sends what the authority said at the time when the fault is over. To a client that leaves
+// late sends what the service said at the time when the fault is over. To a client that leaves
 // it sends nothing, not even what net/http sends for a handler that just returns: whoever is
 // still on the way out would take it for an answer.
 func late(v *visit) {
@@ -189,10 +198,10 @@ func swapped(v *visit) {
 // walk over all faults never sees an ALLOW in its first answer.
 func flapping(v *visit) {
 	if v.n%2 == 1 {
-		status(http.StatusServiceUnavailable, `{"error":"unavailable"}`)(v)
+		failure(http.StatusServiceUnavailable)(v)
 		return
 	}
-	v.authority.ServeHTTP(v.w, v.r)
+	v.service.ServeHTTP(v.w, v.r)
 }
 
 // wait waits for a tick and returns true, or for the client to leave or the fault to be over.
@@ -206,26 +215,34 @@ func (v *visit) wait(tick <-chan time.Time) bool {
 	return false
 }
 
-// held is an answer of the authority's that has not been sent yet. It is the least that an
+// held is an answer of the service's that has not been sent yet. It is the least that an
 // http.Handler needs to write to.
 type held struct {
 	header http.Header
-	status int
+	status int // 0: not said yet
 	body   strings.Builder
 }
 
-// decide has the authority decide on what is true now.
+// decide has the service decide on what is true now.
 func (v *visit) decide() *held {
-	h := &held{header: make(http.Header), status: http.StatusOK}
-	v.authority.ServeHTTP(h, v.r)
+	h := &held{header: make(http.Header)}
+	v.service.ServeHTTP(h, v.r)
+	h.WriteHeader(http.StatusOK)
 	return h
 }
 
 func (h *held) Header() http.Header         { return h.header }
-func (h *held) WriteHeader(status int)      { h.status = status }
 func (h *held) Write(p []byte) (int, error) { return h.body.Write(p) }
 
+// WriteHeader keeps the first status, as net/http does.
+func (h *held) WriteHeader(status int) {
+	if h.status == 0 {
+		h.status = status
+	}
+}
+
 func (h *held) send(v *visit) {
+	maps.Copy(v.w.Header(), h.header)
 	v.answer(h.status, h.header.Get("Content-Type"), h.body.String())
 	v.flush()
 }

@@ -1,4 +1,4 @@
-package guardtest
+package faulty
 
 import (
 	"context"
@@ -6,17 +6,17 @@ import (
 	"sync"
 )
 
-// ledger is a list that only grows, and that can be waited for. It makes channels only on the
+// Ledger is a list that only grows, and that can be waited for. It makes channels only on the
 // goroutines that wait, because one made outside of a synctest bubble cannot be waited for
 // inside. The zero value is an empty ledger.
-type ledger[T any] struct {
+type Ledger[T any] struct {
 	mu      sync.Mutex
 	entries []T
 	waiters []chan struct{} // closed by the next entry
 }
 
-// add appends an entry and returns its index.
-func (l *ledger[T]) add(entry T) int {
+// Add appends an entry and returns its index.
+func (l *Ledger[T]) Add(entry T) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries = append(l.entries, entry)
@@ -27,23 +27,23 @@ func (l *ledger[T]) add(entry T) int {
 	return len(l.entries) - 1
 }
 
-// amend changes the i-th entry.
-func (l *ledger[T]) amend(i int, change func(*T)) {
+// Amend changes the i-th entry.
+func (l *Ledger[T]) Amend(i int, change func(*T)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	change(&l.entries[i])
 }
 
-// all returns a copy of the entries.
-func (l *ledger[T]) all() []T {
+// All returns a copy of the entries.
+func (l *Ledger[T]) All() []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.entries)
 }
 
-// wait blocks until there are n entries, or until ctx ends, whose cause it then returns. It
+// Wait blocks until there are n entries, or until ctx ends, whose cause it then returns. It
 // returns the entries in both cases.
-func (l *ledger[T]) wait(ctx context.Context, n int) ([]T, error) {
+func (l *Ledger[T]) Wait(ctx context.Context, n int) ([]T, error) {
 	for {
 		entries, more := l.watch(n)
 		if more == nil {
@@ -58,7 +58,7 @@ func (l *ledger[T]) wait(ctx context.Context, n int) ([]T, error) {
 }
 
 // watch returns the entries and, where they are fewer than n, what the next one closes.
-func (l *ledger[T]) watch(n int) (entries []T, more <-chan struct{}) {
+func (l *Ledger[T]) watch(n int) (entries []T, more <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.entries) >= n {

@@ -1,4 +1,4 @@
-package guardtest
+package faulty
 
 import (
 	"context"
@@ -9,11 +9,11 @@ import (
 
 func TestLedgerKeepsEveryEntry(t *testing.T) {
 	const writers, each = 8, 100
-	var l ledger[int]
+	var l Ledger[int]
 	var writing, waiting sync.WaitGroup
 	for n := range writers * each {
 		waiting.Go(func() {
-			if got, err := l.wait(t.Context(), n+1); err != nil || len(got) <= n {
+			if got, err := l.Wait(t.Context(), n+1); err != nil || len(got) <= n {
 				t.Errorf("wait(%d): %d entries, %v", n+1, len(got), err)
 			}
 		})
@@ -21,14 +21,14 @@ func TestLedgerKeepsEveryEntry(t *testing.T) {
 	for w := range writers {
 		writing.Go(func() {
 			for i := range each {
-				at := l.add(0)
-				l.amend(at, func(entry *int) { *entry = w*each + i + 1 })
+				at := l.Add(0)
+				l.Amend(at, func(entry *int) { *entry = w*each + i + 1 })
 			}
 		})
 	}
 	writing.Wait()
 	waiting.Wait()
-	got := slices.Sorted(slices.Values(l.all()))
+	got := slices.Sorted(slices.Values(l.All()))
 	for i, entry := range got {
 		if entry != i+1 {
 			t.Fatalf("entry %d is %d", i, entry)
@@ -40,28 +40,28 @@ func TestLedgerKeepsEveryEntry(t *testing.T) {
 }
 
 func TestLedgerHandsOutCopies(t *testing.T) {
-	var l ledger[string]
-	l.add("one")
-	waited, _ := l.wait(t.Context(), 1)
+	var l Ledger[string]
+	l.Add("one")
+	waited, _ := l.Wait(t.Context(), 1)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	short, err := l.wait(ended, 2)
-	for _, got := range [][]string{l.all(), waited, short} {
+	short, err := l.Wait(ended, 2)
+	for _, got := range [][]string{l.All(), waited, short} {
 		got[0] = "changed"
 	}
-	if got := l.all(); err == nil || !slices.Equal(got, []string{"one"}) {
+	if got := l.All(); err == nil || !slices.Equal(got, []string{"one"}) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
 
 // TestLedgerWithEnoughDoesNotLookAtTheContext: what is there is there.
 func TestLedgerWithEnoughDoesNotLookAtTheContext(t *testing.T) {
-	var l ledger[int]
-	l.add(1)
+	var l Ledger[int]
+	l.Add(1)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 100 {
-		if _, err := l.wait(ended, 1); err != nil {
+		if _, err := l.Wait(ended, 1); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package guardtest
+package faulty
 
 import (
 	"net"
@@ -59,6 +59,13 @@ func (e *episode) closing(c net.Conn) (forget func()) {
 		defer e.mu.Unlock()
 		delete(e.conns, c)
 	}
+}
+
+// holds tells whether a connection is kept until the end.
+func (e *episode) holds() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.conns) > 0
 }
 
 // end ends the episode: waits end, and connections that it held are closed. It is called once.

@@ -1,4 +1,4 @@
-package guardtest
+package faulty
 
 import (
 	"crypto"
@@ -39,7 +39,7 @@ func newPapers() (*papers, error) {
 		return nil, err
 	}
 	now := time.Now()
-	issuer := template("guardtest issuer", now)
+	issuer := template("loopback issuer", now)
 	issuer.IsCA, issuer.KeyUsage = true, x509.KeyUsageCertSign
 	root, err := sign(issuer, issuer, key)
 	if err != nil {
@@ -62,7 +62,7 @@ func newPapers() (*papers, error) {
 // describe gives what a certificate of a kind claims: everything as it should be but the one
 // thing that its kind is named for.
 func describe(kind certificate, now time.Time) *x509.Certificate {
-	c := template("guardtest", now)
+	c := template("loopback", now)
 	c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 	c.DNSNames = []string{"localhost"}
 	c.KeyUsage, c.ExtKeyUsage = x509.KeyUsageDigitalSignature, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
