@@ -141,7 +141,7 @@ func (c *call) returned(v *verdict) {
 	learnt := c.learn(v, now)
 	d.unlock(now)
 	c.cancel(nil)
-	if learnt != nil && learnt.Code.organisationWide() {
+	if learnt != nil && learnt.Code.OrganisationWide() {
 		g.update()
 	}
 	g.handOn(c.urgent)

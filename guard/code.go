@@ -21,9 +21,9 @@ const (
 	CodeInvalidDeviceID    Code = "INVALID_DEVICE_ID"
 )
 
-// organisationWide tells whether the code, sent by the authority, speaks of the whole
+// OrganisationWide tells whether the code, sent by the authority, speaks of the whole
 // organisation and not of one device (S3).
-func (c Code) organisationWide() bool {
+func (c Code) OrganisationWide() bool {
 	switch c {
 	case CodeOrgDisabled, CodePlanFrozen, CodePlanNotActive, CodeEntitlementExpired,
 		CodeOrgNotFound, CodeInvalidOrgKey:

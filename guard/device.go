@@ -123,7 +123,7 @@ func (d *device) permit(p *permission) {
 // The other devices learn of an organisation-wide code at their next update.
 func (d *device) deny(err *DeniedError, now time.Duration) {
 	d.denial = &denial{seq: d.guard.seq.Add(1), err: err}
-	if err.Decision.Code.organisationWide() {
+	if err.Decision.Code.OrganisationWide() {
 		d.guard.learnWide(d.denial)
 		d.wideSeq = d.denial.seq
 	}

@@ -39,7 +39,7 @@ func (l *latch) refuse(deviceID string, code Code) {
 	l.learnt++
 	_, known := l.refused[deviceID]
 	switch {
-	case code.organisationWide():
+	case code.OrganisationWide():
 		l.refuseAll(code)
 	case !known && len(l.refused) >= maxRefused:
 		l.refuseAll("")

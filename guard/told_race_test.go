@@ -29,7 +29,9 @@ func TestDenialIsToldToTheLastChild(t *testing.T) {
 					all[i] = child
 				}
 				below <- all
+				looks := 0
 				for ctx.Err() == nil { // it looks as often as it can, to be the first who does
+					looks++
 				}
 				return ctx.Err()
 			})
