@@ -34,24 +34,34 @@ type word struct {
 	http   [2]int
 	grpc   [2]codes.Code
 	invite bool // to try again, where it has not begun
+
+	by   string              // the client of a service whose own word it was; "": the authority said it just so
+	ask  guard.ValidatorFunc // that client, being told so
+	from string              // the request id that the service gives
 }
 
 // words are every guard.Code, one that nobody knows, and the guard's own end.
 var words = func() []word {
 	all := []word{
-		{"SYSTEM_UNAVAILABLE", "SYSTEM_UNAVAILABLE", [2]int{503, 503}, [2]codes.Code{codes.Unavailable, codes.Aborted}, true},
-		{"ALLOW", "SYSTEM_UNAVAILABLE", [2]int{503, 503}, [2]codes.Code{codes.Unavailable, codes.Aborted}, true}, // S2: a contradiction
-		{"INVALID_DEVICE_ID", "INVALID_DEVICE_ID", [2]int{400, 403}, [2]codes.Code{codes.InvalidArgument, codes.PermissionDenied}, false},
-		{"", "GUARD_CLOSED", [2]int{503, 503}, [2]codes.Code{codes.Unavailable, codes.Aborted}, true},
+		{sent: "SYSTEM_UNAVAILABLE", says: "SYSTEM_UNAVAILABLE", http: unsure, grpc: unsureGRPC, invite: true},
+		{sent: "ALLOW", says: "SYSTEM_UNAVAILABLE", http: unsure, grpc: unsureGRPC, invite: true}, // S2: a contradiction
+		{sent: "INVALID_DEVICE_ID", says: "INVALID_DEVICE_ID", http: [2]int{400, 403}, grpc: [2]codes.Code{codes.InvalidArgument, codes.PermissionDenied}},
+		{says: "GUARD_CLOSED", http: unsure, grpc: unsureGRPC, invite: true},
 	}
 	for _, code := range []guard.Code{
 		"ORG_DISABLED", "PLAN_FROZEN", "PLAN_NOT_ACTIVE", "ENTITLEMENT_EXPIRED", "DEVICE_REVOKED", "DEVICE_NOT_FOUND",
 		"ORG_NOT_FOUND", "INVALID_ORG_KEY", "A_CODE_OF_TOMORROW",
 	} {
-		all = append(all, word{code, code, [2]int{403, 403}, [2]codes.Code{codes.PermissionDenied, codes.PermissionDenied}, false})
+		all = append(all, word{sent: code, says: code, http: refusal, grpc: refusalGRPC})
 	}
-	return all
+	return append(all, wordsOfServices()...)
 }()
+
+// What is made of a no, and of «could not ask»: before the start, and while the call runs.
+var (
+	refusal, unsure         = [2]int{403, 403}, [2]int{503, 503}
+	refusalGRPC, unsureGRPC = [2]codes.Code{codes.PermissionDenied, codes.PermissionDenied}, [2]codes.Code{codes.Unavailable, codes.Aborted}
+)
 
 // TestEveryCodeOnEverySurface has one denial meet every surface that there is, before the start and
 // while the call runs, and finds the same code and the same request id on each.
@@ -83,7 +93,10 @@ func TestEveryCodeOnEverySurface(t *testing.T) {
 }
 
 func (w word) String() string {
-	if w.sent == "" {
+	switch {
+	case w.by != "":
+		return w.by
+	case w.sent == "":
 		return string(w.says)
 	}
 	return string(w.sent)
@@ -92,7 +105,19 @@ func (w word) String() string {
 // declaredCodes are the constants of type Code as they stand in package guard.
 func declaredCodes(t *testing.T) (found []guard.Code) {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../guard/code.go", nil, parser.SkipObjectResolution)
+	for _, text := range constants(t, "../guard", "Code") {
+		found = append(found, guard.Code(text))
+	}
+	if len(found) < 11 {
+		t.Fatalf("code.go declares only %v", found)
+	}
+	return found
+}
+
+// constants are the string constants of a type in a package's code.go.
+func constants(t *testing.T, dir, kind string) (found []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), dir+"/code.go", nil, parser.SkipObjectResolution)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,16 +126,13 @@ func declaredCodes(t *testing.T) (found []guard.Code) {
 		if !ok || len(spec.Values) != 1 {
 			continue
 		}
-		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Code" {
+		if is, ok := spec.Type.(*ast.Ident); ok && is.Name == kind {
 			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
 			if err != nil {
 				t.Fatal(err)
 			}
-			found = append(found, guard.Code(value))
+			found = append(found, value)
 		}
-	}
-	if len(found) < 11 {
-		t.Fatalf("code.go declares only %v", found)
 	}
 	return found
 }
@@ -217,7 +239,11 @@ const wait = 7 * time.Second
 
 // say has the authority say the word from now on, to whoever asks.
 func (s *scene) say(w word, phase string) {
-	if w.sent == "" {
+	switch {
+	case w.ask != nil:
+		s.script.Always(device, w.ask)
+		return
+	case w.sent == "":
 		s.Close()
 		return
 	}
@@ -226,8 +252,8 @@ func (s *scene) say(w word, phase string) {
 }
 
 func requestID(w word, phase string) string {
-	if w.sent == "" {
-		return ""
+	if w.sent == "" || w.ask != nil {
+		return w.from
 	}
 	return string(w.sent) + " at the " + phase
 }

@@ -1,5 +1,7 @@
 package house_test
 
+import "slices"
+
 // The third-party modules that rows name.
 const (
 	backoffModule = "github.com/cenkalti/backoff/v4"
@@ -18,6 +20,10 @@ const (
 	redisModule     = "github.com/redis/go-redis/v9"
 	miniredisModule = "github.com/alicebob/miniredis/v2"
 	cronModule      = "github.com/robfig/cron/v3"
+
+	clerkModule     = "github.com/clerk/clerk-sdk-go/v2"
+	flockModule     = "github.com/gofrs/flock"
+	machineIDModule = "github.com/denisbrodbeck/machineid"
 )
 
 // row says what one package may import: packages of ours by their path inside the module, and
@@ -57,13 +63,24 @@ func packages() map[string]row {
 			tests: []string{"guard/guardtest", "guard/machineid"},
 		},
 		"guard/guardtest": {
-			ours:    []string{"contextx", "guard", "guard/authority"},
-			tests:   []string{"guard/machineid"},
+			ours:    []string{"contextx", "guard", "guard/authority", "internal/faulty"},
+			tests:   []string{"guard/machineid", "guard/licentric", "guard/clerk", "internal/licentricserver", "internal/clerkserver"},
 			testing: true,
 		},
 		"guard/machineid": {
-			ours:  []string{"guard", "guard/internal/strictjson"},
+			ours:  []string{"guard", "guard/internal/httpapi", "guard/internal/strictjson"},
 			tests: []string{"guard/authority", "guard/guardtest"},
+		},
+		"guard/licentric": {
+			ours:    []string{"guard", "guard/internal/httpapi", "guard/internal/strictjson"},
+			modules: []string{flockModule, machineIDModule},
+			tests:   []string{"guard/authority", "guard/guardtest", "internal/licentricserver"},
+		},
+		"guard/clerk": {
+			ours:    []string{"guard", "guard/internal/httpapi", "guard/internal/strictjson"},
+			modules: []string{backoffModule, clerkModule},
+			tests:   []string{"guard/authority", "guard/guardtest", "httpmw", "grpcmw", "internal/clerkserver"},
+			peers:   []string{grpcModule},
 		},
 		"asynqmw": {
 			ours:    []string{"contextx", "guard"},
@@ -79,7 +96,7 @@ func packages() map[string]row {
 		"grpcmw": {
 			ours:    []string{"guard"},
 			modules: []string{grpcModule, genprotoModule, protobufModule},
-			tests:   []string{"guard/authority", "guard/guardtest", "guard/machineid", "httpmw"},
+			tests:   []string{"guard/authority", "guard/clerk", "guard/guardtest", "guard/licentric", "guard/machineid", "httpmw"},
 		},
 		"httpmw": {
 			ours:  []string{"guard"},
@@ -87,7 +104,12 @@ func packages() map[string]row {
 			peers: []string{chiModule, websocketModule},
 		},
 		"guard/internal/house":      {},
+		"guard/internal/httpapi":    {ours: []string{"guard/internal/strictjson"}},
 		"guard/internal/strictjson": {},
+		"internal/faulty":           {ours: []string{"guard"}},
+		"internal/licentricserver":  {ours: []string{"guard", "internal/faulty"}},
+		"internal/clerkserver":      {ours: []string{"guard", "internal/faulty"}, peers: []string{clerkModule}},
+		"examples/authorities":      {ours: append(slices.Clone(whole), "guard/licentric", "guard/clerk", "internal/licentricserver", "internal/clerkserver")},
 		"examples/agent":            {ours: whole},
 		"examples/asynq":            {ours: whole, modules: []string{asynqModule, miniredisModule}},
 		"examples/cron":             {ours: whole, modules: []string{cronModule}},
@@ -107,7 +129,7 @@ func testModules() []string { return []string{goleakModule, cmpModule, rapidModu
 // behind in a working copy comes last.
 func topLevel() []string {
 	return []string{
-		"go.mod", "go.sum", "guard", "httpmw", "grpcmw", "asynqmw", "cronwrap", "contextx", "examples", "README.md",
+		"go.mod", "go.sum", "guard", "httpmw", "grpcmw", "asynqmw", "cronwrap", "contextx", "examples", "README.md", "internal",
 		"LICENSE", "CHANGELOG.md", ".golangci.yml", ".ci", ".github", "cmd",
 		".git", ".idea", ".vscode", ".DS_Store",
 	}
