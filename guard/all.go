@@ -12,7 +12,8 @@ import (
 
 // All returns a Validator that asks all of validators at the same time and allows only what every
 // one of them allows, until the earliest ExpiresAt. RequestID then holds theirs, joined by ",", and
-// Reason theirs, joined by "; ".
+// Reason theirs, joined by "; ". All are asked about the same device id: where services have different ids
+// for it, one of them has to be mapped, as licentric.WithFingerprint does.
 //
 // When one denies, the others' contexts are cancelled and its denial is the answer; of several that
 // denied before they could know of each other, that of the first in the list. A denial that came
@@ -58,7 +59,8 @@ type all struct {
 	broken     error
 }
 
-func (a *all) flaw() error { return a.broken }
+// Flaw is what New asks for.
+func (a *all) Flaw() error { return a.broken }
 
 // String names nothing of the validators, which may hold a secret.
 func (a *all) String() string { return "guard.All" }

@@ -22,7 +22,8 @@ const (
 )
 
 // OrganisationWide tells whether the code, sent by the authority, speaks of the whole
-// organisation and not of one device (S3).
+// organisation and not of one device, so that it stops every device of a guard (S3): ORG_DISABLED,
+// PLAN_FROZEN, PLAN_NOT_ACTIVE, ENTITLEMENT_EXPIRED, ORG_NOT_FOUND and INVALID_ORG_KEY.
 func (c Code) OrganisationWide() bool {
 	switch c {
 	case CodeOrgDisabled, CodePlanFrozen, CodePlanNotActive, CodeEntitlementExpired,

@@ -9,10 +9,12 @@ import (
 
 // What the validators that are made of others have in common: All and Fallback.
 
-// composed is a Validator that is made of others without an error being returned.
-type composed interface {
-	// flaw is what is wrong with the arguments, nil where nothing is. New refuses such a Validator.
-	flaw() error
+// flawed is a Validator that was made without an error being returned, for its constructor has none
+// to return.
+type flawed interface {
+	// Flaw is what is wrong with what it was made of, nil where nothing is. New, Fallback and All
+	// refuse such a Validator.
+	Flaw() error
 }
 
 // flawOf says what is wrong with v as an argument.
@@ -20,8 +22,8 @@ func flawOf(argument string, v Validator) error {
 	if isNil(v) {
 		return errors.New(argument + " is nil")
 	}
-	if c, ok := v.(composed); ok && c.flaw() != nil {
-		return and(nil, argument, c.flaw())
+	if f, ok := v.(flawed); ok && f.Flaw() != nil {
+		return and(nil, argument, f.Flaw())
 	}
 	return nil
 }

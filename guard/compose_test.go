@@ -52,6 +52,26 @@ func TestNew_RefusesWhatIsMadeOfNil(t *testing.T) {
 	}
 }
 
+// flawed is a client's Validator that was made with an option that is refused.
+type flawed struct{ guard.Validator }
+
+func (f flawed) Flaw() error { return errFlaw }
+
+var errFlaw = errors.New("an option is refused")
+
+// A validator of a client's that says that it was made wrong is refused, alone and inside of others: its
+// word is neither an outage, for which a file could stand in, nor a denial that a file has to remember.
+func TestNew_RefusesFlawedValidators(t *testing.T) {
+	a := newAuthority()
+	for _, v := range []guard.Validator{
+		flawed{a}, guard.Fallback(flawed{a}, a), guard.Fallback(a, flawed{a}), guard.All(a, flawed{a}), guard.All(guard.Fallback(flawed{a}, a)),
+	} {
+		if g, err := guard.New(v); g != nil || !errors.Is(err, errFlaw) {
+			t.Errorf("%v: New made %v, %v", v, g, err)
+		}
+	}
+}
+
 // Both are validators like any other.
 func TestComposed_Conform(t *testing.T) {
 	silent := func(vs ...*guardtest.Validator) func() {

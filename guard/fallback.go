@@ -29,7 +29,8 @@ var errHalf = fmt.Errorf("guard: the online authority did not answer in half of 
 // has no deadline, and returns when those it asked have. When ctx is over, offline is not asked. A
 // validator that panics or ends its goroutine could not be asked.
 //
-// With an argument that is nil, New refuses the Validator, and without New it denies everything.
+// In the wrong order the authority is asked only where the file could not be: not at all. With an
+// argument that is nil or flawed, New refuses the Validator, and without New it denies everything.
 func Fallback(online, offline Validator) Validator {
 	f := &fallback{broken: errors.Join(flawOf("guard.Fallback: online", online), flawOf("guard.Fallback: offline", offline))}
 	if f.broken != nil {
@@ -50,7 +51,8 @@ type fallback struct {
 	broken          error
 }
 
-func (f *fallback) flaw() error { return f.broken }
+// Flaw is what New asks for.
+func (f *fallback) Flaw() error { return f.broken }
 
 // String names nothing of the validators, which may hold a secret.
 func (f *fallback) String() string { return "guard.Fallback" }

@@ -42,13 +42,15 @@ type Runner interface {
 
 // New makes a Guard that asks v. It starts nothing: a Guard without work in flight has no
 // goroutine and no request. v must speak for one organisation, because an organisation-wide
-// code stops every device of the Guard. The error names every option that was refused.
+// code stops every device of the Guard. The error names every option that was refused, or what is
+// wrong with v where v has a method Flaw() error that says so, as those have that Fallback, All and
+// the clients' Validator methods return.
 func New(v Validator, opts ...Option) (*Guard, error) {
 	if isNil(v) {
 		return nil, errors.New("guard: the Validator is nil")
 	}
-	if made, ok := v.(composed); ok && made.flaw() != nil {
-		return nil, made.flaw()
+	if f, ok := v.(flawed); ok && f.Flaw() != nil {
+		return nil, f.Flaw()
 	}
 	c, err := newConfig(opts)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/execguard/execguard/guard"
@@ -59,9 +60,13 @@ func (cfg config) client() *http.Client {
 
 // WithBaseURL sets where the service is, the version included: every path is appended to base. Plain
 // http is refused for every host but localhost and the loopback addresses, since it would show the
-// key to whoever listens. Default: https://api.clerk.com/v1.
+// key to whoever listens, and the hosted service without its version, whose «not found» would be a
+// machine's. Default: https://api.clerk.com/v1.
 func WithBaseURL(base string) Option {
 	return option(func(cfg *config) error {
+		if strings.TrimRight(base, "/") == strings.TrimSuffix(defaultBaseURL, "/v1") {
+			return errors.New("clerk: WithBaseURL: the version is missing; it is " + defaultBaseURL)
+		}
 		cfg.baseURL = base
 		return nil
 	})

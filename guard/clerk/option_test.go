@@ -26,6 +26,7 @@ func TestNewRefuses(t *testing.T) {
 		"WithTokenCache: 0 tokens":             with(clerk.WithTokenCache(1, 0)),
 		"WithTokenCache: 1048577 tokens":       with(clerk.WithTokenCache(1, 1<<20+1)),
 		"not an absolute http or https URL":    with(clerk.WithBaseURL(key)),
+		"the version is missing":               with(clerk.WithBaseURL("https://api.clerk.com/")),
 		"plain http would show":                with(clerk.WithBaseURL("http://api.clerk.com/v1")),
 		"user, query or fragment":              with(clerk.WithBaseURL("https://api.clerk.com/v1?x=1")),
 		"the secret key stands in it":          with(clerk.WithBaseURL("https://api.clerk.com/" + key)),

@@ -20,7 +20,8 @@ type validatorOption func(v *validator)
 func (o validatorOption) applyValidator(v *validator) { o(v) }
 
 // WithScope allows a machine only while the machine to stands in its scopes. Given more than once,
-// each must stand there. An id that is none makes a Validator that allows nothing and says why.
+// each must stand there. With an id that is none, guard.New, guard.Fallback and guard.All refuse the
+// Validator, and without them it allows nothing.
 // Default: no scope is asked for.
 func WithScope(to string) ValidatorOption {
 	return validatorOption(func(v *validator) {
@@ -134,6 +135,14 @@ func codeOf(e *Error) guard.Code {
 		return guard.CodeInvalidOrgKey
 	}
 	return guard.CodeSystemUnavailable
+}
+
+// Flaw is what guard.New asks for.
+func (v *validator) Flaw() error {
+	if v.flaw == "" {
+		return nil
+	}
+	return errors.New("clerk: " + v.flaw)
 }
 
 // String names the client and the scopes, so that a validator may be logged.

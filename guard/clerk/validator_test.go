@@ -133,6 +133,9 @@ func TestFlawedValidators(t *testing.T) {
 		if !strings.Contains(d.Reason, want) {
 			t.Errorf("%+v, want %s", d, want)
 		}
+		if g, err := guard.New(guard.Fallback(v, v)); g != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New made %v, %v, want %s", g, err, want)
+		}
 		wantNoSecret(t, v)
 	}
 }

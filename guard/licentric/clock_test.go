@@ -33,6 +33,8 @@ func TestClockSetBackRevivesNothing(t *testing.T) {
 		for _, by = range []time.Duration{-time.Hour, -1, -10 * 365 * 24 * time.Hour, 0, -twoWeeks} {
 			wantFileError(t, unaskedWith[*FileError](t, v, "expired"), FileExpired)
 		}
+		by = -13 * 24 * time.Hour // whoever looks at the clock must be told why
+		unaskedWith[*FileError](t, v, "it has ended by the latest time that was seen, 312h0m0s ahead of this clock")
 	})
 }
 

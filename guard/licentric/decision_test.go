@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/execguard/execguard/guard"
+	"github.com/execguard/execguard/guard/guardtest"
 	"github.com/execguard/execguard/guard/licentric"
 	"github.com/google/go-cmp/cmp"
 )
@@ -350,7 +351,11 @@ func TestFlawedValidators(t *testing.T) {
 		"long period":      client.Validator(licenseKey, licentric.WithHeartbeats(25*time.Hour)),
 		"no entitlement":   client.Validator(licenseKey, licentric.WithEntitlements()),
 		"no mapping":       client.Validator(licenseKey, licentric.WithFingerprint(nil)),
+		"an API key":       client.Validator(apiKey),
 	} {
+		if g, err := guard.New(guard.Fallback(v, guardtest.NewValidator(device))); g != nil || err == nil || strings.Contains(err.Error(), apiKey) {
+			t.Errorf("%s: New made %v, %v", name, g, err)
+		}
 		d, err := v.Validate(t.Context(), device)
 		if err != nil || d.Allowed || d.Code != guard.CodeInvalidOrgKey || !strings.HasPrefix(d.Reason, "licentric: ") {
 			t.Errorf("%s: %+v, %v", name, d, err)

@@ -4,10 +4,10 @@
 //
 //	client, err := licentric.New("")                    // no API key: programs that users install have none
 //	fingerprint, err := licentric.Fingerprint("my-app") // of this machine
-//	machine, err := client.Activate(ctx, licenseKey, licentric.Activation{Fingerprint: fingerprint})
+//	machine, err := client.Activate(ctx, licenseKey, licentric.Activation{Fingerprint: fingerprint}) // Status 409: it was before
 //	online := client.Validator(licenseKey)
-//	offline, err := licentric.Offline(file, licentric.FormatCertificate, publicKey)
-//	g, err := guard.New(guard.Fallback(online, offline))
+//	offline, err := licentric.OfflineWith(file, licentric.FormatCertificate, keys, licentric.WithMemory("/var/lib/my-app/licence"))
+//	g, err := guard.New(guard.Fallback(online, offline), guard.WithInterval(time.Minute))
 //	err = g.Run(ctx, fingerprint, work)
 //
 // It resembles the clients that vendors generate from their APIs, in that each call is one
@@ -23,9 +23,9 @@
 //	  error of the API with a code that is a denial
 //	EXPIRED with valid true: the policy ALLOW_ACCESS       a denial, ENTITLEMENT_EXPIRED, but
 //	                                                         for WithExpiredAccess
-//	everything else: 3xx, 429, 5xx, no answer, a body      a denial, SYSTEM_UNAVAILABLE, and an
-//	  over 1 MiB, names twice or in another case, two        *Error that matches
-//	  documents, what contradicts itself                     guard.ErrUnavailable
+//	everything else: 3xx, other 4xx, 429, 5xx, no          a denial, SYSTEM_UNAVAILABLE, and an
+//	  answer, a body over 1 MiB, names twice or in           *Error that matches
+//	  another case, two documents, contradictions            guard.ErrUnavailable
 //
 // The service's own code is the Decision's Reason. It takes 60 validations a minute from one
 // address: give a guard a long interval, and each licence one validator.

@@ -3,6 +3,8 @@ package licentric
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -206,8 +208,15 @@ func TestS6_ClockSetBackOffline(t *testing.T) {
 func TestMemoryThatFailsUnderAGuard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, newFile().signed(t))
-		s.path += "/nowhere/memory"
+		dir := filepath.Join(t.TempDir(), "gone")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.path = filepath.Join(dir, "memory")
 		g := s.start(t)
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
 		d, err := g.Validate(t.Context(), ownMachine)
 		if err != nil || !d.Allowed || !strings.Contains(d.Reason, "the offline memory was not written") {
 			t.Errorf("%+v, %v", d, err)

@@ -30,7 +30,7 @@ type Format int
 //	 "meta":{"issued":"2026-01-01T00:00:00.000Z","expiry":"2026-01-15T00:00:00.000Z","ttl":1209600}}
 //
 // Of data only id and type are needed; without a fingerprint the file allows no device. Times are
-// UTC, ttl is in whole seconds. The file ends at its expiry or ttl after it was issued, whichever
+// RFC 3339 and end in Z, ttl is in whole seconds. The file ends at its expiry or ttl after it was issued, whichever
 // comes first, and lives 90 days at most.
 //
 // What is written otherwise is another file, so that a changed one is refused wherever the change is: the
@@ -65,7 +65,7 @@ type certificate struct {
 func parseCertificate(file []byte) (certificate, error) {
 	envelope, ok := unwrap(string(file))
 	if !ok {
-		return certificate{}, fileError(FileMalformed, "it is not a header, base64 and a footer")
+		return certificate{}, fileError(FileMalformed, "it is not a header, base64 and a footer (its content is wanted, not its path)")
 	}
 	object, err := strictjson.Parse(envelope, "enc", "sig", "alg")
 	if err != nil {

@@ -86,7 +86,7 @@ func (v *validator) send(ctx context.Context, fingerprint string, c *claim, answ
 // list of machines, which only an API key may see.
 func (v *validator) machineID(ctx context.Context, fingerprint string, answer Validation) (string, *Error) {
 	if v.client.bearer == nil || answer.License.ID == "" {
-		return "", unasked(opHeartbeat, wordInvalid, "the answer names no machine, and there is nobody to ask for its id")
+		return "", unasked(opHeartbeat, wordInvalid, "the answer names no machine, and the list of machines needs an API key (New)")
 	}
 	for m, err := range v.client.Machines(ctx, MachinesParams{LicenseID: answer.License.ID}) {
 		var fail *Error

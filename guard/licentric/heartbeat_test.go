@@ -566,7 +566,7 @@ func TestMachineIsLookedUp(t *testing.T) {
 		time.Sleep(time.Minute)
 		ask(v, device, "VALID", "VH")
 		ask(v, "fp:not-in-the-list", "VALID; the heartbeat failed: invalid_request: the licence has no machine with this fingerprint", "VM")
-		const nobody = "VALID; the heartbeat failed: invalid_request: the answer names no machine, and there is nobody to ask for its id"
+		const nobody = "VALID; the heartbeat failed: invalid_request: the answer names no machine, and the list of machines needs an API key (New)"
 		ask(offsocket(t, "", b).Validator(b.license.Key, demanded), device, nobody, "V")
 		ask(offsocket(t, apiKey, b).Validator(b.license.Key, demanded), device,
 			"VALID; the heartbeat failed: "+unknownKey(t, b), "VM")

@@ -69,8 +69,8 @@ func (c *Client) Activate(ctx context.Context, licenseKey string, a Activation) 
 	return r.believed(m, err)
 }
 
-// Deactivate takes the machine from the licence. Its next validation finds it gone. It needs no
-// API key.
+// Deactivate takes the machine from the licence. Its next validation finds it gone. machineID is
+// Machine.ID of Activate's or Validate's answer, not the fingerprint. It needs no API key.
 func (c *Client) Deactivate(ctx context.Context, licenseKey, machineID string) error {
 	q, fail := c.licensed(opDeactivate, licenseKey)
 	if fail == nil {
@@ -91,7 +91,8 @@ func (c *Client) Deactivate(ctx context.Context, licenseKey, machineID string) e
 
 // Heartbeat tells the service that the machine is alive, and returns the machine as the service
 // knows it then. It never means that the machine may do anything. A validator made by
-// Client.Validator sends heartbeats by itself. It needs no API key.
+// Client.Validator sends heartbeats by itself. machineID is Machine.ID of Activate's or Validate's
+// answer, not the fingerprint. It needs no API key.
 func (c *Client) Heartbeat(ctx context.Context, licenseKey, machineID string) (Machine, error) {
 	q, fail := c.licensed(opHeartbeat, licenseKey)
 	if fail != nil {

@@ -2,6 +2,7 @@ package licentric
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"io/fs"
 	"os"
@@ -86,19 +87,37 @@ func TestMemoryInABadPlace(t *testing.T) {
 	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Mkdir(filepath.Join(dir, "directory"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	for path, op := range map[string]string{
-		filepath.Join(dir, "missing", "memory"): "lock",
-		filepath.Join(file, "memory"):           "lock",
-		filepath.Join(dir, "directory"):         "read",
-	} {
-		v := newOffline(t, newFile().signed(t), WithMemory(path))
-		if bad := unaskedWith[*MemoryError](t, v, op); bad.Op != op || bad.Path != path {
-			t.Errorf("%s: %v", path, bad)
-		}
+	path := filepath.Join(dir, "directory")
+	v := newOffline(t, newFile().signed(t), WithMemory(path))
+	if bad := unaskedWith[*MemoryError](t, v, "read"); bad.Op != "read" || bad.Path != path {
+		t.Errorf("%s: %v", path, bad)
 	}
-	v := newOffline(t, newFile().signed(t), WithMemory(filepath.Join(dir, "missing", "memory")))
-	if bad := unaskedWith[*MemoryError](t, v, ""); !errors.Is(bad, fs.ErrNotExist) {
+	gone := filepath.Join(dir, "gone")
+	if err := os.Mkdir(gone, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	v = newOffline(t, newFile().signed(t), WithMemory(filepath.Join(gone, "memory")))
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	if bad := unaskedWith[*MemoryError](t, v, "lock"); !errors.Is(bad, fs.ErrNotExist) {
 		t.Errorf("%v hides what is beneath", bad)
+	}
+}
+
+// A path that cannot be right is found on the day it is written, not on the day the cable is pulled.
+func TestMemoryWithoutADirectory(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, beneath := range map[string]error{filepath.Join(dir, "missing", "memory"): fs.ErrNotExist, filepath.Join(file, "memory"): nil} {
+		_, err := OfflineWith(newFile().signed(t), FormatCertificate, []ed25519.PublicKey{public}, WithMemory(path))
+		bad := (*MemoryError)(nil)
+		if !errors.As(err, &bad) || bad.Path != path || beneath != nil && !errors.Is(err, beneath) {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

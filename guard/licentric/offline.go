@@ -21,9 +21,9 @@ type RefusedError struct {
 	At   time.Time  // when it was learnt
 }
 
-// Error names the authority's code.
+// Error names the authority's code, and when it was said.
 func (e *RefusedError) Error() string {
-	return "licentric: offline: refused by the authority: " + string(e.Code) + ", and not allowed since"
+	return "licentric: refused by the authority: " + string(e.Code) + ", and not allowed since " + e.At.UTC().Format(time.RFC3339)
 }
 
 // Is matches guard.ErrUnavailable.
@@ -44,7 +44,7 @@ func Offline(file []byte, format Format, keys ...ed25519.PublicKey) (guard.Valid
 //
 //	not yet valid, ended, or refused online since    SYSTEM_UNAVAILABLE, with an error
 //	another fingerprint                              DEVICE_NOT_FOUND
-//	status SUSPENDED                                 PLAN_FROZEN
+//	status SUSPENDED (in any case, as the others)    PLAN_FROZEN
 //	status EXPIRED, the licence's expiresAt passed   ENTITLEMENT_EXPIRED
 //	any other status but ACTIVE and none             PLAN_NOT_ACTIVE
 //	an entitlement of WithEntitlements lacks         ENTITLEMENT_EXPIRED
@@ -110,12 +110,21 @@ func (o *offline) Validate(ctx context.Context, deviceID string) (guard.Decision
 		return noWord(err)
 	}
 	if err := o.license.aliveAt(now); err != nil {
-		return noWord(err)
+		return noWord(inHindsight(err, o.license.aliveAt(wall), behind(wall, now)))
 	}
 	if code, reason := o.denial(fingerprint, now); code != "" {
 		return guard.Decision{Code: code, Reason: reason}, nil
 	}
 	return guard.Decision{Allowed: true, Code: guard.CodeAllow, ExpiresAt: o.end().Add(-behind(wall, now))}, nil
+}
+
+// inHindsight is the error of a file that has ended. Where it would not have by the clock that the
+// caller looks at, it says so.
+func inHindsight(err, byTheClock error, ahead time.Duration) error {
+	if byTheClock != nil {
+		return err
+	}
+	return fileError(FileExpired, fmt.Sprintf("it has ended by the latest time that was seen, %v ahead of this clock", ahead.Round(time.Second)))
 }
 
 // ended is the error of a context that is over.
@@ -158,7 +167,7 @@ func (o *offline) end() time.Time {
 // first, for of others it says nothing.
 func (o *offline) denial(fingerprint string, now time.Time) (code guard.Code, reason string) {
 	if fingerprint != o.license.Fingerprint {
-		return guard.CodeDeviceNotFound, "the offline file is for another machine"
+		return guard.CodeDeviceNotFound, foreign(o.license)
 	}
 	if code := statusDenial(o.license.Status); code != "" {
 		return code, httpapi.Tidy(o.license.Status)
@@ -170,6 +179,14 @@ func (o *offline) denial(fingerprint string, now time.Time) (code guard.Code, re
 		return guard.CodeEntitlementExpired, "the licence lacks the entitlement " + httpapi.Tidy(code)
 	}
 	return "", ""
+}
+
+// foreign says what a file is that is not for the device.
+func foreign(l License) string {
+	if l.Fingerprint == "" {
+		return "the offline file names no machine"
+	}
+	return "the offline file is for another machine"
 }
 
 // statusDenial is the code for the status of a licence, "" where it allows. What is not known denies.

@@ -37,7 +37,7 @@ func TestOfflineDecides(t *testing.T) {
 		"a word that nobody knows":  {object{"status": "ACTIVE\n" + strings.Repeat("!", 999)}, nil, guard.CodePlanNotActive, "ACTIVE !!", 0},
 		"a space":                   {object{"status": " "}, nil, guard.CodePlanNotActive, " ", 0},
 		"for another machine":       {object{fieldFingerprint: otherMachine}, nil, guard.CodeDeviceNotFound, "another machine", 0},
-		"for no machine":            {object{fieldFingerprint: nil}, nil, guard.CodeDeviceNotFound, "another machine", 0},
+		"for no machine":            {object{fieldFingerprint: nil}, nil, guard.CodeDeviceNotFound, "names no machine", 0},
 		"for another, and revoked":  {object{fieldFingerprint: otherMachine, "status": "REVOKED"}, nil, guard.CodeDeviceNotFound, "another machine", 0},
 		"entitled":                  {object{}, options(WithEntitlements("export")), "", "", twoWeeks},
 		"entitled to both":          {object{}, options(WithEntitlements("export", "offline"), WithEntitlements("offline")), "", "", twoWeeks},

@@ -17,7 +17,7 @@ const (
 func payload(text []byte) (License, error) {
 	top, err := strictjson.Parse(text, "data", "meta")
 	if err != nil {
-		return License{}, fileError(FileMalformed, "its payload is "+err.Error())
+		return License{}, fileError(FileMalformed, "its payload is no good: "+err.Error())
 	}
 	data := readMembers("data", top.Raw("data"), "id", "type", fieldFingerprint, "name", "status", "productId", "policyId",
 		"expiresAt", fieldEntitlements)
@@ -70,7 +70,10 @@ func readMembers(where string, raw []byte, names ...string) *members {
 	object, err := strictjson.Parse(raw, names...)
 	m := &members{object: object, where: where}
 	if err != nil {
-		m.wrong = "its " + where + " is " + err.Error()
+		m.wrong = "its " + where + " is no good: " + err.Error()
+		if raw == nil {
+			m.wrong = "its " + where + " is missing"
+		}
 	}
 	return m
 }
@@ -121,7 +124,7 @@ func (m *members) time(name string) time.Time {
 	}
 	at, ok := parseTime(text)
 	if !ok {
-		m.spoil(name, "is no time in UTC")
+		m.spoil(name, "is no RFC 3339 time that ends in Z")
 	}
 	return at
 }
@@ -131,7 +134,7 @@ func (m *members) time(name string) time.Time {
 func (m *members) seconds(name string) time.Duration {
 	seconds, ok := m.object.Int(name)
 	if !ok || seconds <= 0 {
-		m.spoil(name, "is no number of seconds above 0")
+		m.spoil(name, "is no whole number of seconds above 0")
 	}
 	return time.Duration(min(seconds, int(maxLifetime/time.Second)+1)) * time.Second
 }

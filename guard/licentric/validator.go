@@ -17,8 +17,9 @@ import (
 // otherwise. The package comment says which answers make which decision, and when heartbeats are
 // sent. Make one for each licence and keep it: it knows when the last heartbeats were sent.
 //
-// There is no error here: a key that no header can carry, and an option that is refused, make a
-// validator that denies every device INVALID_ORG_KEY, with the Reason.
+// There is no error here: with an option that is refused, a key that no header can carry or an API
+// key in the place of the licence's, guard.New, guard.Fallback and guard.All refuse the validator,
+// and without them it denies every device INVALID_ORG_KEY, with the Reason.
 func (c *Client) Validator(licenseKey string, opts ...ValidatorOption) guard.Validator {
 	v := &validator{client: c}
 	v.flaw = v.configure(licenseKey, opts)
@@ -46,6 +47,9 @@ func (v *validator) configure(licenseKey string, opts []ValidatorOption) error {
 			return err
 		}
 	}
+	if strings.HasPrefix(licenseKey, "lk_live_") || strings.HasPrefix(licenseKey, "lk_test_") {
+		return errors.New("licentric: Validator: that is an API key, which New takes; a licence key is wanted")
+	}
 	beat, fail := v.client.licensed(opHeartbeat, licenseKey)
 	if fail != nil {
 		return errors.New("licentric: Validator: " + fail.Message)
@@ -57,6 +61,9 @@ func (v *validator) configure(licenseKey string, opts []ValidatorOption) error {
 	v.pulse = newPulse(v.cfg.onlineConfig)
 	return nil
 }
+
+// Flaw is what guard.New asks for.
+func (v *validator) Flaw() error { return v.flaw }
 
 // String names the client and nothing else, so that a validator may be logged.
 func (v *validator) String() string { return "licentric.Validator(" + v.client.String() + ")" }

@@ -3,6 +3,8 @@ package licentric
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -93,7 +95,7 @@ func WithEntitlements(codes ...string) SharedOption {
 // authority, for a cable that is pulled. Processes on one machine may share the file; beside it
 // appears one with ".lock" added to its name. Default: both are forgotten when the process ends.
 //
-// The directory must exist and be writable. A memory that is missing is a fresh start; one that
+// The directory must exist, which is looked at here, and be writable. A memory that is missing is a fresh start; one that
 // cannot be read, understood or written makes the validator deny SYSTEM_UNAVAILABLE with a
 // *MemoryError. Who may delete it can make the validator forget, so keep it where the program's
 // user does not get at it. A clock that was once far ahead ends the file for good: put the clock
@@ -102,6 +104,11 @@ func WithMemory(path string) OfflineOption {
 	return offlineOption(func(cfg *offlineConfig) error {
 		if strings.TrimSpace(path) == "" {
 			return errors.New("licentric: WithMemory: the path is blank")
+		}
+		if info, err := os.Stat(filepath.Dir(path)); err != nil {
+			return &MemoryError{Op: "write", Path: path, err: err}
+		} else if !info.IsDir() {
+			return &MemoryError{Op: "write", Path: path, err: errors.New("its directory is none")}
 		}
 		cfg.memory = path
 		return nil
