@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // All returns a Validator that asks all of validators at the same time and allows only what every
@@ -55,7 +56,7 @@ func flawOfAll(validators []Validator) error {
 // all keeps method values: fmt cannot look into them, and a validator may hold a secret.
 type all struct {
 	validators []ValidatorFunc
-	witnesses  []func(ctx context.Context, deviceID string, online Decision) error
+	witnesses  []tellFunc
 	broken     error
 }
 
@@ -153,10 +154,10 @@ func joined(by string, words ...string) string {
 }
 
 // Witness tells those of the validators that are witnesses, each of them whatever becomes of the others.
-func (a *all) Witness(ctx context.Context, deviceID string, online Decision) error {
+func (a *all) Witness(ctx context.Context, deviceID string, online Decision, asked time.Time) error {
 	var errs []error
 	for _, tell := range a.witnesses {
-		errs = append(errs, witnessed(ctx, tell, deviceID, online))
+		errs = append(errs, witnessed(ctx, tell, testimony{deviceID, online, asked}))
 	}
 	return errors.Join(errs...)
 }

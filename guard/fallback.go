@@ -68,13 +68,14 @@ func (f *fallback) Validate(ctx context.Context, deviceID string) (Decision, err
 	case ctx.Err() != nil:
 		return unasked(ctx)
 	}
-	begun := f.latch.begin()
+	begun, asked := f.latch.begin(), time.Now()
 	a := f.askOnline(ctx, deviceID)
+	told := testimony{deviceID, a.Decision, asked}
 	switch {
 	case a.Allowed:
-		return f.allowed(ctx, deviceID, a, begun)
+		return f.allowed(ctx, told, a, begun)
 	case a.decided():
-		return f.refused(ctx, deviceID, a)
+		return f.refused(ctx, told, a)
 	case ctx.Err() != nil:
 		return a.left(ctx).answer()
 	}
@@ -100,12 +101,12 @@ func (f *fallback) askOnline(ctx context.Context, deviceID string) answer {
 
 // allowed frees the device, unless the caller has given up the question or the ALLOW is over
 // already. The ALLOW itself stands as it came: what it is worth to the caller the caller knows.
-func (f *fallback) allowed(ctx context.Context, deviceID string, a answer, begun uint64) (Decision, error) {
+func (f *fallback) allowed(ctx context.Context, t testimony, a answer, begun uint64) (Decision, error) {
 	if ctx.Err() != nil || a.runOut() {
 		return a.said, a.err
 	}
 	d := a.said
-	err := f.witness.told(ctx, deviceID, a.Decision, func() bool { return f.latch.allow(deviceID, begun) })
+	err := f.witness.told(ctx, t, func() bool { return f.latch.allow(t.deviceID, begun) })
 	if err != nil {
 		d.Reason = joined("; ", d.Reason, notKept+": "+textOf(err))
 	}
@@ -113,9 +114,9 @@ func (f *fallback) allowed(ctx context.Context, deviceID string, a answer, begun
 }
 
 // refused keeps offline from being used for the device, whether or not the caller still waits.
-func (f *fallback) refused(ctx context.Context, deviceID string, a answer) (Decision, error) {
-	f.latch.refuse(deviceID, a.Code) // at once, and not only when the Witness has time
-	err := f.witness.told(ctx, deviceID, a.Decision, func() bool { return true })
+func (f *fallback) refused(ctx context.Context, t testimony, a answer) (Decision, error) {
+	f.latch.refuse(t.deviceID, a.Code) // at once, and not only when the Witness has time
+	err := f.witness.told(ctx, t, func() bool { return true })
 	if err != nil {
 		return a.said, and(a.reason, notKept, err)
 	}
@@ -157,6 +158,6 @@ func refusalText(v *verdict) string {
 }
 
 // Witness hands the answer of an authority above this one to offline, in turn with online's own.
-func (f *fallback) Witness(ctx context.Context, deviceID string, online Decision) error {
-	return f.witness.told(ctx, deviceID, online, func() bool { return true })
+func (f *fallback) Witness(ctx context.Context, deviceID string, online Decision, asked time.Time) error {
+	return f.witness.told(ctx, testimony{deviceID, online, asked}, func() bool { return true })
 }

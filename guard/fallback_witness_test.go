@@ -25,7 +25,7 @@ type notebook struct {
 	ctx   context.Context // of the last
 }
 
-func (n *notebook) Witness(ctx context.Context, deviceID string, online guard.Decision) error {
+func (n *notebook) Witness(ctx context.Context, deviceID string, online guard.Decision, _ time.Time) error {
 	n.mu.Lock()
 	n.notes = append(n.notes, deviceID+" "+string(online.Code))
 	n.ctx = ctx

@@ -18,6 +18,21 @@ type tokenCache struct {
 	byHash  map[tokenHash]*list.Element // of *remembered; under mu
 	oldest  *list.List                  // the same, in the order of coming; under mu
 	forgets uint64                      // how often something was to be forgotten; under mu
+	asking  map[tokenHash]*asking       // what is being verified; under mu
+}
+
+// asking is a token that is being verified, by as many calls as that.
+type asking struct {
+	calls int
+	noes  int // answers meanwhile by which it is not good
+}
+
+// question is one verification.
+type question struct {
+	hash    tokenHash
+	asked   clocks
+	forgets uint64 // when it began
+	noes    int    // when it began
 }
 
 type tokenHash [sha256.Size]byte
@@ -52,7 +67,10 @@ func bothClocks() func() clocks {
 }
 
 func newTokenCache(ttl time.Duration, most int) *tokenCache {
-	return &tokenCache{ttl: ttl, most: most, now: bothClocks(), byHash: map[tokenHash]*list.Element{}, oldest: list.New()}
+	return &tokenCache{
+		ttl: ttl, most: most, now: bothClocks(),
+		byHash: map[tokenHash]*list.Element{}, oldest: list.New(), asking: map[tokenHash]*asking{},
+	}
 }
 
 // find returns whose token it is, if that is still known.
@@ -76,39 +94,70 @@ func (c *tokenCache) find(token string) (machineID string, ok bool) {
 }
 
 // begin is what a verification notes before it asks: when that is, for trust counts from then, and how
-// much had been forgotten.
-func (c *tokenCache) begin() (asked clocks, epoch uint64) {
+// much had been forgotten and refused. end must follow.
+func (c *tokenCache) begin(token string) question {
 	if c == nil {
-		return clocks{}, 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now(), c.forgets
-}
-
-// put remembers a token whose verification began then. When something was to be forgotten since, this
-// may be it, and it is not remembered.
-func (c *tokenCache) put(token string, t Token, asked clocks, epoch uint64) {
-	if c == nil {
-		return
-	}
-	left := c.ttl
-	if !t.ExpiresAt.IsZero() {
-		left = min(left, t.ExpiresAt.Sub(asked.wall)) // and no more on the monotonic clock either (S10)
+		return question{}
 	}
 	hash := sha256.Sum256([]byte(token))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if epoch != c.forgets {
+	a := c.asking[hash]
+	if a == nil {
+		a = &asking{}
+		c.asking[hash] = a
+	}
+	a.calls++
+	return question{hash: hash, asked: c.now(), forgets: c.forgets, noes: a.noes}
+}
+
+func (c *tokenCache) end(q question) {
+	if c == nil {
 		return
 	}
-	if e, ok := c.byHash[hash]; ok {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := c.asking[q.hash]
+	if a.calls--; a.calls == 0 {
+		delete(c.asking, q.hash)
+	}
+}
+
+// refuse drops a token that is no good, also for who has asked before and is answered afterwards (S5).
+func (c *tokenCache) refuse(q question) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asking[q.hash].noes++
+	if e, ok := c.byHash[q.hash]; ok {
+		c.drop(e)
+	}
+}
+
+// put remembers a token. When something was to be forgotten since its verification began, this may be
+// it, and it is not remembered; nor is one that was refused meanwhile, or that RevokeToken could not name.
+func (c *tokenCache) put(q question, t Token) {
+	if c == nil || checkID(t.ID, tokenPrefix) != nil {
+		return
+	}
+	left := c.ttl
+	if !t.ExpiresAt.IsZero() {
+		left = min(left, t.ExpiresAt.Sub(q.asked.wall)) // and no more on the monotonic clock either (S10)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q.forgets != c.forgets || q.noes != c.asking[q.hash].noes {
+		return
+	}
+	if e, ok := c.byHash[q.hash]; ok {
 		c.drop(e)
 	}
 	if c.oldest.Len() >= c.most {
 		c.drop(c.oldest.Front())
 	}
-	c.byHash[hash] = c.oldest.PushBack(&remembered{hash: hash, tokenID: t.ID, machineID: t.Subject, until: asked.add(left)})
+	c.byHash[q.hash] = c.oldest.PushBack(&remembered{hash: q.hash, tokenID: t.ID, machineID: t.Subject, until: q.asked.add(left)})
 }
 
 // forget drops the tokens of which f is true, and what is being verified meanwhile.

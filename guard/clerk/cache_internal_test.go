@@ -29,12 +29,13 @@ func TestRememberedEndsOnBothClocks(t *testing.T) {
 		cache := newTokenCache(time.Minute, 1)
 		now := clocks{mono: time.Hour, wall: start}
 		cache.now = func() clocks { return now }
-		token := Token{Subject: "mch_a"}
+		token := Token{ID: "mt_a", Subject: "mch_a"}
 		if c.end != 0 {
 			token.ExpiresAt = start.Add(c.end)
 		}
-		asked, epoch := cache.begin()
-		cache.put("token", token, asked, epoch)
+		q := cache.begin("token")
+		cache.put(q, token)
+		cache.end(q)
 		now = clocks{mono: time.Hour + c.mono, wall: start.Add(c.wall)}
 		if id, ok := cache.find("token"); ok != c.there || ok && id != "mch_a" {
 			t.Errorf("%s: %q, %t", name, id, ok)

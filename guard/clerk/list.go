@@ -50,6 +50,7 @@ type walk struct {
 	reading reading
 	offset  int64
 	seen    map[string]struct{} // ids: pages shift when machines are made meanwhile
+	stale   int                 // pages on end that held nothing new
 }
 
 // next returns the machines of the next page that have not come yet, and whether there is another
@@ -66,12 +67,21 @@ func (w *walk) next(ctx context.Context) (fresh []Machine, more bool, err error)
 		}
 	}
 	w.offset += int64(len(page.Machines))
-	more = len(page.Machines) > 0 && w.offset < page.TotalCount
-	if more && len(fresh) == 0 {
-		return nil, false, x.nonsense("a page of machines that have all come before")
+	if w.stale++; len(fresh) > 0 {
+		w.stale = 0
+	}
+	switch more = w.offset < page.TotalCount; {
+	case more && len(page.Machines) == 0:
+		return nil, false, x.nonsense("an empty page before the end")
+	case more && w.stale > maxStale:
+		return nil, false, x.nonsense("pages of machines that have all come before")
 	}
 	return fresh, more, nil
 }
+
+// maxStale is how many pages on end may hold nothing new: as many are made on the way by machines that
+// are made meanwhile. A service that overlooks the offset has no end of them.
+const maxStale = 10
 
 func (w *walk) page(ctx context.Context) (*sdk.MachineList, *exchange, error) {
 	c := w.client

@@ -118,7 +118,7 @@ func TestListDoesNotTurnInCircles(t *testing.T) {
 			return reply(r, 200, `{"data":[`+aMachine+`],"total_count":`+count+`}`), nil
 		}))
 		got, err := collect(client.List(t.Context(), clerk.ListParams{}))
-		if wantError[*clerk.BodyError](t, err).Status != 200 || len(got) != 1 || asked != 2 {
+		if wantError[*clerk.BodyError](t, err).Status != 200 || len(got) != 1 || asked > 12 {
 			t.Errorf("%d machines, %d requests, %v", len(got), asked, err)
 		}
 	}

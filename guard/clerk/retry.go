@@ -42,7 +42,8 @@ func (o retryOption) applyCall(r *reading) { r.newBackOff = o.newBackOff }
 // again, and neither is a question of a Validator, whose retries are the guard's (guard.WithRetry).
 // newBackOff is called once for each read that fails, on several goroutines at once; a negative
 // NextBackOff ends the retrying. A Retry-After of the service is a floor under each wait, and a wait
-// that does not fit ctx ends the retrying at once. nil means the exponential back-off of
+// that does not fit ctx or the time of an exponential back-off, or is for a Retry-After of over a minute
+// where ctx has no deadline, ends the retrying at once. nil means the exponential back-off of
 // cenkalti/backoff/v4, which ends after a minute. Default: nothing is sent again.
 func WithRetry(newBackOff func() guard.BackOff) RetryOption {
 	if newBackOff == nil {
@@ -83,7 +84,7 @@ func read[T any](
 		if backOff == nil { // a fresh one each use: they hold state (R4)
 			backOff = r.newBackOff()
 		}
-		if backOff == nil || !waited(ctx, backOff.NextBackOff(), retryAfter(err)) {
+		if backOff == nil || !waited(ctx, backOff, retryAfter(err)) {
 			return result, x, x.givenUp(ctx, err)
 		}
 	}
@@ -94,14 +95,20 @@ func (c *Client) again(ctx context.Context, err error) bool {
 	return errors.Is(err, guard.ErrUnavailable) && ctx.Err() == nil && !c.closed.Load()
 }
 
-// waited waits, not below floor (R3), and tells whether to go on. A wait that does not fit ctx is
-// not begun.
-func waited(ctx context.Context, wait, floor time.Duration) bool {
+// longestFloor is the longest Retry-After that is waited for where ctx has no end of its own: a service
+// must not be able to hold its callers for a day.
+const longestFloor = time.Minute
+
+// waited waits, not below floor (R3), and tells whether to go on. A wait that does not fit ctx or the
+// back-off is not begun.
+func waited(ctx context.Context, backOff guard.BackOff, floor time.Duration) bool {
+	wait := backOff.NextBackOff()
 	if wait < 0 {
 		return false
 	}
 	wait = max(wait, floor)
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= wait {
+	end, ends := ctx.Deadline()
+	if ends && time.Until(end) <= wait || !ends && floor > longestFloor || !fits(backOff, wait) {
 		return false
 	}
 	timer := time.NewTimer(wait)
@@ -114,13 +121,22 @@ func waited(ctx context.Context, wait, floor time.Duration) bool {
 	}
 }
 
+// fits tells whether the time of an exponential back-off is long enough for the wait: by itself it
+// knows of no floor.
+func fits(backOff guard.BackOff, wait time.Duration) bool {
+	b, ok := backOff.(*backoff.ExponentialBackOff)
+	return !ok || b.MaxElapsedTime <= 0 || b.GetElapsedTime()+wait <= b.MaxElapsedTime
+}
+
 // givenUp is the error of a read that is not sent again: of the last try and, where ctx ended while
 // it waited, of that too.
 func (x *exchange) givenUp(ctx context.Context, last error) error {
 	if ctx.Err() == nil || errors.Is(last, ctx.Err()) {
 		return last
 	}
-	return x.lost(ctx, fmt.Errorf("%w while waiting to ask again: %w", context.Cause(ctx), last))
+	gone := x.lost(ctx, fmt.Errorf("%w while waiting to ask again: %w", context.Cause(ctx), last))
+	gone.Errors = x.problems()
+	return gone
 }
 
 // retryAfter is how long the service wants to be left alone.

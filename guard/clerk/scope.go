@@ -54,7 +54,7 @@ func (c *Client) confirmRemoved(ctx context.Context, from, to string, doubt erro
 	if err != nil {
 		return err
 	}
-	if inScopes(x.object, to) {
+	if _, said := x.object.Objects("scoped_machines", members()...); !said || inScopes(x.object, to) {
 		return doubt
 	}
 	return nil

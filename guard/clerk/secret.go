@@ -1,6 +1,7 @@
 package clerk
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -66,12 +67,21 @@ func (k credential) hiding(secret string) credential {
 	return k
 }
 
+// unlessShort is hiding, but for what is too short to be anybody's secret: a stranger who sends
+// «errors» for a token must not take that word out of the service's answer.
+func (k credential) unlessShort(token string) credential {
+	if len(token) < 16 {
+		return k
+	}
+	return k.hiding(token)
+}
+
 var (
 	// keyLike is what looks like a secret of the service: of a machine, an instance, a token in
 	// either form. In the middle of a word it must be long, or «task_list» would be one.
 	keyLike = regexp.MustCompile(`\b(?:sk|ak|mt)_[\w.~+/=-]*|(?:sk|ak|mt)_[\w.~+/=-]{12,}|eyJ[\w.=-]{5,}`)
 	// bearing is an Authorization header that somebody has printed.
-	bearing = regexp.MustCompile(`(?is)\bbearer\s.*`)
+	bearing = regexp.MustCompile(`(?is)bearer\W.*`)
 )
 
 // scrub takes out of text what looks like somebody's secret. Clerk's messages repeat what they were
@@ -107,7 +117,9 @@ func suspects(err error) []string {
 // meta returns JSON from which what looks like a secret is gone, or nil.
 func meta(raw []byte) json.RawMessage {
 	var tree any
-	if len(raw) == 0 || json.Unmarshal(raw, &tree) != nil || tree == nil {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber() // a float64 would change what is over 2^53
+	if len(raw) == 0 || decoder.Decode(&tree) != nil || tree == nil {
 		return nil
 	}
 	clean, err := json.Marshal(scrubTree(tree))

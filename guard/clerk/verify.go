@@ -9,6 +9,7 @@ import (
 
 	sdk "github.com/clerk/clerk-sdk-go/v2"
 	"github.com/clerk/clerk-sdk-go/v2/m2m_token"
+	"github.com/execguard/execguard/guard"
 )
 
 // VerifyToken asks the service about a token, and tells by its error whether the token is good now:
@@ -20,11 +21,17 @@ func (c *Client) VerifyToken(ctx context.Context, token string, opts ...CallOpti
 	if why := checkToken(token); why != "" {
 		return Token{}, &TokenError{Reason: why}
 	}
+	q := c.cache.begin(token)
+	defer c.cache.end(q)
 	t, x, err := c.verify(ctx, token, c.reading(opts))
 	if err != nil {
+		if !errors.Is(aboutTheToken(err), guard.ErrUnavailable) {
+			c.cache.refuse(q)
+		}
 		return Token{}, err
 	}
 	if why := c.notGood(t); why != "" {
+		c.cache.refuse(q)
 		return t, &TokenError{TraceID: x.trace(), Reason: why}
 	}
 	return t, nil
@@ -32,7 +39,7 @@ func (c *Client) VerifyToken(ctx context.Context, token string, opts ...CallOpti
 
 func (c *Client) verify(ctx context.Context, token string, r reading) (Token, *exchange, error) {
 	t, x, err := read(ctx, c, r,
-		func() *exchange { return &exchange{op: opVerifyToken, key: c.key.hiding(token)} },
+		func() *exchange { return &exchange{op: opVerifyToken, key: c.key.unlessShort(token)} },
 		func(ctx context.Context) (*sdk.M2MToken, error) {
 			return c.tokens.Verify(ctx, &m2m_token.VerifyParams{Token: token})
 		}, wrongToken)
@@ -83,19 +90,24 @@ func (c *Client) VerifyMachine(ctx context.Context, token string) (machineID str
 
 // verifyMachine asks.
 func (c *Client) verifyMachine(ctx context.Context, token string) (machineID string, err error) {
-	asked, epoch := c.cache.begin()
+	q := c.cache.begin(token)
+	defer c.cache.end(q)
 	t, x, err := c.verify(ctx, token, c.reading(nil))
 	if err != nil {
-		return "", aboutTheToken(err)
+		if err = aboutTheToken(err); !errors.Is(err, guard.ErrUnavailable) {
+			c.cache.refuse(q)
+		}
+		return "", err
 	}
 	why := c.notGood(t)
 	if why == "" && !slices.Contains(t.Scopes, c.own) {
 		why = "this machine is not in its scopes"
 	}
 	if why != "" {
+		c.cache.refuse(q)
 		return "", &TokenError{TraceID: x.trace(), Reason: why}
 	}
-	c.cache.put(token, t, asked, epoch)
+	c.cache.put(q, t)
 	return t.Subject, nil
 }
 

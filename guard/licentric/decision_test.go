@@ -102,6 +102,19 @@ func TestAllows(t *testing.T) {
 	}
 }
 
+// An error of the API's that refuses the licence is a denial, whatever its word: the service was asked,
+// and a file must not be used in its place.
+func TestRefusedByStatus(t *testing.T) {
+	for status, want := range map[int]guard.Code{
+		401: guard.CodeInvalidOrgKey, 403: guard.CodeInvalidOrgKey, 404: guard.CodeInvalidOrgKey, 422: guard.CodeDeviceNotFound,
+	} {
+		d, err := ask(t, status, `{"error":"no","code":"A_WORD_OF_TOMORROW","requestId":"r-1"}`)
+		if diff := cmp.Diff(guard.Decision{Code: want, Reason: "A_WORD_OF_TOMORROW", RequestID: "r-1"}, d); err != nil || diff != "" {
+			t.Errorf("%d: %v, %s", status, err, diff)
+		}
+	}
+}
+
 // S10: the licence's end is the permission's.
 func TestAllowEnds(t *testing.T) {
 	end := time.Now().Add(time.Hour).UTC().Truncate(time.Millisecond)
@@ -263,7 +276,8 @@ func TestUndecided(t *testing.T) {
 		"error with a deny code, 200": {200, `{"error":"text","code":"SUSPENDED"}`},
 		"error with VALID":            {403, `{"error":"text","code":"VALID"}`},
 		"error with ALLOW":            {403, `{"error":"text","code":"ALLOW"}`},
-		"error with an unknown code":  {403, `{"error":"text","code":"FORBIDDEN"}`},
+		"conflict, unknown code":      {409, `{"error":"text","code":"CONFLICT"}`},
+		"proxy's error":               {403, `{"message":"Forbidden"}`},
 		"error in a list":             {400, `[{"error":"text","code":"SUSPENDED"}]`},
 		"400":                         {400, `{"error":"the request is not valid","code":"VALIDATION_ERROR","details":[{"field":"key"}]}`},
 		"401":                         {401, `{"error":"no"}`},

@@ -21,6 +21,8 @@
 //	the same without such an entitlement                   a denial, ENTITLEMENT_EXPIRED
 //	200 or 4xx, valid is false, any other code; or an      a denial: see Code.Guard
 //	  error of the API with a code that is a denial
+//	401, 403 or 404, an error of the API, another code     a denial, INVALID_ORG_KEY
+//	422, the same: the machine limit                       a denial, DEVICE_NOT_FOUND
 //	EXPIRED with valid true: the policy ALLOW_ACCESS       a denial, ENTITLEMENT_EXPIRED, but
 //	                                                         for WithExpiredAccess
 //	everything else: 3xx, other 4xx, 429, 5xx, no          a denial, SYSTEM_UNAVAILABLE, and an

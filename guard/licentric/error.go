@@ -38,6 +38,7 @@ type Error struct {
 	RetryAfter time.Duration   // how long the service wants to be left alone, at most a day; 0 when it did not say
 
 	undecided bool
+	taken     bool   // a heartbeat was answered with 2xx and one JSON object, in words that are not known
 	cause     *cause // or nil
 }
 

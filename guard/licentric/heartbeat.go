@@ -73,32 +73,40 @@ func (v *validator) send(ctx context.Context, fingerprint string, c *claim, answ
 	fail := unasked(opHeartbeat, wordInvalid, "the call did not return")
 	defer func() { v.pulse.settle(c, fail) }()
 	if c.machineID == "" {
-		c.machineID, fail = v.machineID(ctx, fingerprint, answer)
+		c.machineID, fail = v.machineID(ctx, fingerprint, c, answer)
 		if fail != nil {
 			return fail
 		}
 	}
 	_, fail = v.client.heartbeat(ctx, v.beat, c.machineID)
+	if fail != nil && fail.taken { // it allows nothing, so the status is enough
+		fail = nil
+	}
 	return fail
 }
 
 // machineID looks for the machine, where neither this answer nor one before it named it: in the
 // list of machines, which only an API key may see.
-func (v *validator) machineID(ctx context.Context, fingerprint string, answer Validation) (string, *Error) {
+func (v *validator) machineID(ctx context.Context, fingerprint string, c *claim, answer Validation) (string, *Error) {
 	if v.client.bearer == nil || answer.License.ID == "" {
 		return "", unasked(opHeartbeat, wordInvalid, "the answer names no machine, and the list of machines needs an API key (New)")
+	}
+	if !v.pulse.search(c) {
+		return "", unasked(opHeartbeat, wordInvalid, noSuchMachine)
 	}
 	for m, err := range v.client.Machines(ctx, MachinesParams{LicenseID: answer.License.ID}) {
 		var fail *Error
 		if errors.As(err, &fail) {
 			return "", fail
 		}
-		if m.Fingerprint == fingerprint {
+		if m.Fingerprint == fingerprint && m.DeletedAt.IsZero() {
 			return m.ID, nil
 		}
 	}
-	return "", unasked(opHeartbeat, wordInvalid, "the licence has no machine with this fingerprint")
+	return "", unasked(opHeartbeat, wordInvalid, noSuchMachine)
 }
+
+const noSuchMachine = "the licence has no machine with this fingerprint"
 
 // half is a context that ends when half of the time that is left is over.
 func half(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {

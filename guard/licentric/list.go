@@ -6,10 +6,15 @@ import (
 	"iter"
 	"net/url"
 	"strconv"
+
+	"github.com/execguard/execguard/guard/internal/strictjson"
 )
 
 // largestPage is the most machines that the service gives at a time.
 const largestPage = 100
+
+// mostEmpty is how many pages in a row may hold nothing although there is more.
+const mostEmpty = 100
 
 // MachinesParams says which machines Machines lists. The zero value is all of them.
 type MachinesParams struct {
@@ -29,12 +34,19 @@ func (c *Client) Machines(ctx context.Context, params MachinesParams) iter.Seq2[
 			yield(Machine{}, fail)
 			return
 		}
-		seen := map[string]struct{}{}
+		seen, empty := map[string]struct{}{}, 0
 		for more := true; more; {
 			q.query = query.Encode()
 			p, fail := c.page(ctx, q, seen)
 			if fail != nil {
 				yield(Machine{}, fail)
+				return
+			}
+			if empty++; len(p.machines) > 0 {
+				empty = 0
+			}
+			if empty > mostEmpty { // nobody's loop body runs, so that nobody could break out of it
+				yield(Machine{}, (&reply{op: opMachines}).undecided("the list goes on without machines"))
 				return
 			}
 			for _, m := range p.machines {
@@ -111,8 +123,14 @@ func (r *reply) page() (page, error) {
 		}
 		p.machines = append(p.machines, m)
 	}
-	where := below(r.object, "pagination")
-	more, _ := where.Bool("hasMore")
+	if absent(r.object.Raw("pagination")) {
+		return p, nil
+	}
+	where, err := strictjson.Parse(r.object.Raw("pagination"), "hasMore", "nextCursor")
+	more, told := where.Bool("hasMore")
+	if err != nil || !told {
+		return p, errors.New("the answer does not say whether there is more")
+	}
 	if more {
 		p.next = text(where, "nextCursor")
 	}

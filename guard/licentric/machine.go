@@ -117,11 +117,13 @@ func (c *Client) heartbeat(ctx context.Context, q request, machineID string) (Ma
 		return Machine{ID: machineID}, nil
 	}
 	m, err := r.machine()
-	if err == nil && !strings.EqualFold(m.ID, machineID) {
-		err = errOther
-	}
 	if err != nil {
-		return Machine{}, r.undecided(err.Error())
+		fail = r.undecided(err.Error())
+		fail.taken = true // how the service says so is not documented; that it did, the status tells
+		return Machine{}, fail
+	}
+	if !strings.EqualFold(m.ID, machineID) {
+		return Machine{}, r.undecided(errOther.Error())
 	}
 	return m, nil
 }

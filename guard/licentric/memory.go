@@ -12,7 +12,8 @@ import (
 // none.
 type refusal struct {
 	code guard.Code
-	at   time.Time
+	at   time.Time // since when it is so
+	last time.Time // when it was learnt last: a question that was sent before it can take nothing back (S5)
 }
 
 // known is what outlives a question, and with a file the process.
@@ -41,24 +42,26 @@ func newMemory(file *memoryFile) *memory {
 
 // look returns what is known, and takes note that it is latest now.
 func (m *memory) look(ctx context.Context, latest time.Time) (known, error) {
-	return m.update(ctx, latest, func(*refusal) bool { return false })
+	return m.update(ctx, latest, func(*refusal, known) bool { return false })
 }
 
 // refuse remembers a denial. From its first step on the process knows of it, whatever becomes of
 // the file.
 func (m *memory) refuse(ctx context.Context, latest time.Time, code guard.Code) error {
 	m.mu.Lock()
-	m.denial = &refusal{code: code, at: latest}
+	m.denial = &refusal{code: code, at: latest, last: latest}
 	m.mu.Unlock()
 	_, err := m.look(ctx, latest)
 	return err
 }
 
-// allow forgets the denials that were known when it was called. One that comes meanwhile stays.
-func (m *memory) allow(ctx context.Context, latest time.Time) error {
+// allow forgets the denials that were known when it was called, but for those that some process has
+// learnt since the question was sent, which was that long ago. One that comes meanwhile stays.
+func (m *memory) allow(ctx context.Context, latest time.Time, ago time.Duration) (known, error) {
 	before := m.pending()
-	_, err := m.update(ctx, latest, func(denial *refusal) bool { return denial == before })
-	return err
+	return m.update(ctx, latest, func(denial *refusal, k known) bool {
+		return denial == before && !k.refused.last.After(k.latest.Add(-ago))
+	})
 }
 
 func (m *memory) pending() *refusal {
@@ -78,7 +81,7 @@ func (m *memory) settled(denial *refusal) {
 
 // update brings what is known up to date, in the file too. freed tells of the denial that is pending
 // whether it and all older ones are forgotten.
-func (m *memory) update(ctx context.Context, latest time.Time, freed func(denial *refusal) bool) (known, error) {
+func (m *memory) update(ctx context.Context, latest time.Time, freed func(denial *refusal, k known) bool) (known, error) {
 	select {
 	case m.turn <- struct{}{}:
 		defer func() { <-m.turn }()
@@ -96,7 +99,7 @@ func (m *memory) update(ctx context.Context, latest time.Time, freed func(denial
 	}
 	denial := m.pending()
 	next := old.then(latest, denial)
-	if freed(denial) {
+	if freed(denial, next) {
 		next.refused = refusal{}
 	}
 	if err := m.file.write(old, next); err != nil {
@@ -113,8 +116,12 @@ func (k known) then(latest time.Time, denial *refusal) known {
 	if latest.After(k.latest) {
 		k.latest = latest
 	}
-	if denial != nil && denial.code != k.refused.code {
+	switch {
+	case denial == nil:
+	case denial.code != k.refused.code:
 		k.refused = *denial
+	case denial.last.After(k.refused.last):
+		k.refused.last = denial.last
 	}
 	return k
 }

@@ -19,8 +19,8 @@ import (
 // memoryText is a memory's content with some of it replaced.
 func memoryText(t testing.TB, pairs ...string) string {
 	t.Helper()
-	f := newMemoryFile("x", ownMachine)
-	text, err := f.encode(known{latest: vectorIssued, refused: refusal{guard.CodePlanFrozen, vectorIssued}})
+	f := newMemoryFile("x", ownMachine, "lic-1")
+	text, err := f.encode(known{latest: vectorIssued, refused: refusal{guard.CodePlanFrozen, vectorIssued, vectorIssued}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestMemoryThatMakesNoSense(t *testing.T) {
 		"another version":         memoryText(t, `"version":1`, `"version":2`),
 		"no version":              memoryText(t, `"version":1,`, ``),
 		"version a text":          memoryText(t, `"version":1`, `"version":"1"`),
-		"another machine's":       memoryText(t, newMemoryFile("x", ownMachine).machine, newMemoryFile("x", otherMachine).machine),
+		"another machine's":       memoryText(t, newMemoryFile("x", ownMachine, "lic-1").machine, newMemoryFile("x", otherMachine, "lic-1").machine),
 		"nobody's":                memoryText(t, `"machine":"`, `"m":"`),
 		"no time":                 memoryText(t, `"latest"`, `"l"`),
 		"time null":               memoryText(t, `"latest":"2026-01-01T00:00:00Z"`, `"latest":null`),
@@ -68,7 +68,7 @@ func TestMemoryThatMakesNoSense(t *testing.T) {
 				t.Errorf("%v", bad)
 			}
 			for _, code := range []guard.Code{guard.CodeDeviceRevoked, guard.CodeAllow} {
-				if err := v.Witness(t.Context(), ownMachine, said(code)); !errors.As(err, &bad) {
+				if err := v.Witness(t.Context(), ownMachine, said(code), time.Now()); !errors.As(err, &bad) {
 					t.Errorf("%s: %v", code, err)
 				}
 				wantUnasked[*MemoryError](t, v, "read the offline memory")
@@ -133,7 +133,7 @@ func TestMemoryThatFailsForAWhile(t *testing.T) {
 	if err := os.Rename(dir, dir+"way"); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Witness(t.Context(), ownMachine, said(guard.CodeDeviceRevoked)); !errors.Is(err, guard.ErrUnavailable) {
+	if err := v.Witness(t.Context(), ownMachine, said(guard.CodeDeviceRevoked), time.Now()); !errors.Is(err, guard.ErrUnavailable) {
 		t.Errorf("the denial was kept nowhere: %v", err)
 	}
 	wantUnasked[*MemoryError](t, v, "lock")
@@ -147,7 +147,7 @@ func TestMemoryThatFailsForAWhile(t *testing.T) {
 	if err := os.Rename(dir, dir+"way"); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Witness(t.Context(), ownMachine, said(guard.CodeAllow)); err == nil {
+	if err := v.Witness(t.Context(), ownMachine, said(guard.CodeAllow), time.Now()); err == nil {
 		t.Error("the ALLOW was kept nowhere")
 	}
 	if err := os.Rename(dir+"way", dir); err != nil {
@@ -216,7 +216,7 @@ func TestMemoryThatIsBusy(t *testing.T) {
 		if d, err := v.Validate(ctx, ownMachine); d.Code != guard.CodeSystemUnavailable || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%+v, %v", d, err)
 		}
-		if err := v.Witness(ctx, ownMachine, said(guard.CodeDeviceRevoked)); err == nil {
+		if err := v.Witness(ctx, ownMachine, said(guard.CodeDeviceRevoked), time.Now()); err == nil {
 			t.Error("the denial had no turn")
 		}
 		<-v.memory.turn

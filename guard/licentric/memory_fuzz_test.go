@@ -8,7 +8,7 @@ import (
 // Whatever stands in a memory: no panic, no refusal lost on the way through the file, and an error
 // that holds nothing of it.
 func FuzzMemory(f *testing.F) {
-	file := newMemoryFile("memory", ownMachine)
+	file := newMemoryFile("memory", ownMachine, "lic-1")
 	f.Add(memoryText(f))
 	f.Add(memoryText(f, `"PLAN_FROZEN"`, `"\u0050LAN"`))
 	f.Add(memoryText(f, `,"refused"`, `,"r"`))

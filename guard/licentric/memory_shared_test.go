@@ -28,7 +28,7 @@ func TestMemorySideBySide(t *testing.T) {
 				if n%2 == 0 {
 					code = guard.CodePlanFrozen
 				}
-				if err := v.Witness(ctx, ownMachine, said(code)); err != nil {
+				if err := v.Witness(ctx, ownMachine, said(code), time.Now()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -49,10 +49,10 @@ func TestMemorySideBySide(t *testing.T) {
 func TestMemoryKeepsTheYoungerDenial(t *testing.T) {
 	for _, path := range []string{"", memoryPath(t)} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newMemory(newMemoryFile(path, ownMachine))
+			m := newMemory(newMemoryFile(path, ownMachine, "lic-1"))
 			m.turn <- struct{}{}
 			var wg sync.WaitGroup
-			wg.Go(func() { _ = m.allow(t.Context(), time.Now()) })
+			wg.Go(func() { _, _ = m.allow(t.Context(), time.Now(), 0) })
 			synctest.Wait()
 			wg.Go(func() { _ = m.refuse(t.Context(), time.Now(), guard.CodeDeviceRevoked) })
 			synctest.Wait()

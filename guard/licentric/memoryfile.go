@@ -21,8 +21,8 @@ import (
 
 const (
 	// timeKept is how often the file is written when nothing has happened but time. After a restart
-	// the clock can be that far behind, and no more.
-	timeKept = time.Minute
+	// the clock can be behind by that and by what has passed since the last question, at each restart anew.
+	timeKept = time.Second
 	// lockPatience is the most that is waited for another process.
 	lockPatience = time.Second
 )
@@ -58,11 +58,11 @@ type memoryFile struct {
 	machine string // so that another machine's ALLOW, in a file shared by mistake, frees nothing here
 }
 
-func newMemoryFile(path, fingerprint string) *memoryFile {
+func newMemoryFile(path, fingerprint, licence string) *memoryFile {
 	if path == "" {
 		return nil
 	}
-	sum := sha256.Sum256([]byte(fingerprint))
+	sum := sha256.Sum256([]byte(fingerprint + "\x00" + licence))
 	return &memoryFile{path: path, machine: hex.EncodeToString(sum[:])}
 }
 
@@ -81,6 +81,10 @@ func (f *memoryFile) lock(ctx context.Context) (unlock func(), err error) {
 	}
 	patient, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("another process uses it: %w", context.DeadlineExceeded))
 	defer cancel()
+	// A pipe would be waited for, whatever ctx says.
+	if info, err := os.Stat(f.path + ".lock"); err == nil && !info.Mode().IsRegular() {
+		return nil, f.failed("lock", errors.New("its lock is no regular file"))
+	}
 	lock := flock.New(f.path + ".lock")
 	locked, err := lock.TryLockContext(patient, 5*time.Millisecond)
 	switch {
@@ -136,7 +140,7 @@ func readRegular(path string) ([]byte, error) {
 // write replaces the file where something has happened, or where it is old. A crash at any point
 // leaves the old file or the new one.
 func (f *memoryFile) write(old, next known) error {
-	if f == nil || !old.unwritten && old.refused.code == next.refused.code && next.latest.Sub(old.latest) < timeKept {
+	if f == nil || !old.unwritten && old.refused == next.refused && next.latest.Sub(old.latest) < timeKept {
 		return nil
 	}
 	text, err := f.encode(next)
@@ -147,6 +151,27 @@ func (f *memoryFile) write(old, next known) error {
 		return f.failed("write", err)
 	}
 	return nil
+}
+
+// realPath is where a path leads: a change of directory must not lead to another memory, and a file
+// that is renamed onto a symbolic link takes the link's place, so that what it led to never learns.
+// It may lead to nothing yet.
+func realPath(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	for range 40 {
+		to, err := os.Readlink(path)
+		if err != nil {
+			return path, nil //nolint:nilerr // it is no link, or not there
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return "", errors.New("too many symbolic links")
 }
 
 func replace(path string, text []byte) error {
@@ -182,6 +207,7 @@ type memoryJSON struct {
 type refusalJSON struct {
 	Code guard.Code `json:"code"`
 	At   time.Time  `json:"at"`
+	Last time.Time  `json:"last"`
 }
 
 const memoryVersion = 1
@@ -189,7 +215,7 @@ const memoryVersion = 1
 func (f *memoryFile) encode(k known) ([]byte, error) {
 	content := memoryJSON{Version: memoryVersion, Machine: f.machine, Latest: k.latest}
 	if k.refused.code != "" {
-		content.Refused = &refusalJSON{Code: k.refused.code, At: k.refused.at}
+		content.Refused = &refusalJSON{Code: k.refused.code, At: k.refused.at, Last: k.refused.last}
 	}
 	text, err := json.Marshal(content)
 	return append(text, '\n'), err
@@ -207,15 +233,15 @@ func (f *memoryFile) decode(text []byte) (known, error) {
 	case version != memoryVersion:
 		return known{}, errors.New("it is of another version")
 	case m.text("machine") != f.machine:
-		return known{}, errors.New("it is the memory of another machine's file")
+		return known{}, errors.New("it is the memory of another machine's file, or of another licence")
 	case k.latest.IsZero():
 		return known{}, errors.New("it has no latest time")
 	}
 	if m.object.Raw("refused") == nil {
 		return k, nil
 	}
-	refused := readMembers("refused", m.object.Raw("refused"), "code", "at")
-	k.refused = refusal{code: guard.Code(refused.needed("code")), at: refused.time("at")}
+	refused := readMembers("refused", m.object.Raw("refused"), "code", "at", "last")
+	k.refused = refusal{code: guard.Code(refused.needed("code")), at: refused.time("at"), last: refused.time("last")}
 	if refused.wrong != "" {
 		return known{}, errors.New(refused.wrong)
 	}

@@ -76,7 +76,7 @@ func OfflineWith(file []byte, format Format, keys []ed25519.PublicKey, opts ...O
 		license: license,
 		cfg:     cfg.sharedConfig,
 		clock:   &clock{},
-		memory:  newMemory(newMemoryFile(cfg.memory, license.Fingerprint)),
+		memory:  newMemory(newMemoryFile(cfg.memory, license.Fingerprint, license.ID)),
 	}, nil
 }
 
@@ -124,7 +124,8 @@ func inHindsight(err, byTheClock error, ahead time.Duration) error {
 	if byTheClock != nil {
 		return err
 	}
-	return fileError(FileExpired, fmt.Sprintf("it has ended by the latest time that was seen, %v ahead of this clock", ahead.Round(time.Second)))
+	ahead = ahead.Round(time.Second)
+	return fileError(FileExpired, fmt.Sprintf("it has ended by the latest time that was seen, %v ahead of this clock", ahead))
 }
 
 // ended is the error of a context that is over.
@@ -205,17 +206,27 @@ func statusDenial(status string) guard.Code {
 // Witness is guard.Witness's. A denial counts that is about the file's own machine or about the
 // whole organisation, an ALLOW about the file's own machine alone; whatever else there is says what
 // time it is.
-func (o *offline) Witness(ctx context.Context, deviceID string, online guard.Decision) error {
+func (o *offline) Witness(ctx context.Context, deviceID string, online guard.Decision, asked time.Time) error {
 	_, now := o.clock.now()
 	own := o.cfg.fingerprintOf(deviceID) == o.license.Fingerprint
 	switch {
 	case own && online.Allowed && online.Code == guard.CodeAllow:
-		return o.memory.allow(ctx, now)
+		k, err := o.memory.allow(ctx, now, time.Since(asked))
+		o.clock.learn(k.latest) // else it could stay behind what others have seen
+		return err
 	case denies(online) && (own || online.Code.OrganisationWide()):
-		return o.memory.refuse(ctx, now, guard.Code(httpapi.Tidy(string(online.Code))))
+		return o.memory.refuse(ctx, now, shown(online.Code))
 	}
 	_, err := o.memory.look(ctx, now)
 	return err
+}
+
+// shown is a code as the memory can keep it. A denial stands whatever its code is made of.
+func shown(code guard.Code) guard.Code {
+	if text := httpapi.Tidy(string(code)); strings.TrimSpace(text) != "" {
+		return guard.Code(text)
+	}
+	return "UNPRINTABLE"
 }
 
 // denies tells whether a decision is a denial by the authority. A contradiction is none, and neither

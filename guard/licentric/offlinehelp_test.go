@@ -174,7 +174,7 @@ func unaskedWith[E error](t testing.TB, v guard.Validator, reason string) E {
 // tell has v witness an answer of the online authority.
 func tell(t testing.TB, v guard.Validator, deviceID string, code guard.Code) {
 	t.Helper()
-	if err := v.(guard.Witness).Witness(context.Background(), deviceID, said(code)); err != nil {
+	if err := v.(guard.Witness).Witness(context.Background(), deviceID, said(code), time.Now()); err != nil {
 		t.Errorf("%s about %s: %v", code, deviceID, err)
 	}
 }

@@ -27,6 +27,7 @@ type beat struct {
 	sent      time.Time // when the last one was sent that the service has taken; zero: none was
 	place     uint64    // its place in the order
 	rest      time.Time // the service wants to be left alone until then
+	searched  time.Time // when the list of machines was last walked for it; zero: it was not
 	failure   *Error    // why the last one failed; nil: it did not
 	flight    *claim    // the one in flight, or nil
 }
@@ -142,6 +143,19 @@ func (p *pulse) settle(c *claim, fail *Error) {
 	}
 	c.failure = fail
 	close(c.over)
+}
+
+// search tells whether the list of machines may be walked for the machine of a claim: it may be long,
+// and is walked once a period for a machine that is not in it.
+func (p *pulse) search(c *claim) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := c.beat
+	if !b.searched.IsZero() && since(b.searched) < p.period {
+		return false
+	}
+	b.searched = time.Now()
+	return true
 }
 
 // beats tells whether the service shows that it knows of heartbeats of the machine. A status that

@@ -51,6 +51,9 @@ func (r *reply) verdict() (strictjson.Object, error) {
 		bare = bare || r.object.Raw(name) != nil
 	}
 	data := r.object.Raw("data")
+	if absent(data) {
+		data = nil
+	}
 	switch {
 	case r.status >= http.StatusBadRequest && data == nil && r.object.Raw("valid") == nil:
 		return strictjson.Object{}, errNoValidation

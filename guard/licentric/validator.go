@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -94,6 +95,10 @@ func (v *validator) Validate(ctx context.Context, deviceID string) (guard.Decisi
 		return v.revive(ctx, deviceID, fingerprint, d, answer, asked), nil
 	case d.Allowed:
 		d.Reason += failed(v.keepAlive(ctx, fingerprint, answer))
+		if ctx.Err() != nil { // the heartbeat took the caller's time: nothing may be allowed any more
+			d, fail = unavailable((&reply{op: opValidate}).lost(ctx, v.beat, context.Cause(ctx)))
+			return d, fail
+		}
 	}
 	return d, nil
 }
@@ -105,13 +110,30 @@ func (v *validator) question(ctx context.Context, deviceID, fingerprint string) 
 	if fail == nil {
 		return v.judge(answer, deviceID, fingerprint), answer, nil
 	}
-	if code := Code(fail.Code); code.denies() && !fail.undecided {
-		// A refusal by status, where the service might as well have said so in an answer.
-		d := guard.Decision{Code: code.Guard(), RequestID: fail.RequestID, Reason: fail.Code}
-		return d, Validation{Code: code}, nil
+	if code := refusedBy(fail); code != "" {
+		return guard.Decision{Code: code, RequestID: fail.RequestID, Reason: fail.Code}, Validation{Code: Code(fail.Code)}, nil
 	}
 	d, fail := unavailable(fail)
 	return d, Validation{}, fail
+}
+
+// refusedBy is what an error of the API's says where the service might as well have said it in an answer;
+// "" where it did not decide. It was asked and has refused: nobody may run by a file because of that.
+func refusedBy(fail *Error) guard.Code {
+	code := Code(fail.Code)
+	switch {
+	case fail.undecided || code == "" || code == CodeValid || code == Code(guard.CodeAllow):
+		return ""
+	case code.denies():
+		return code.Guard()
+	}
+	switch fail.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+		return CodeNotFound.Guard()
+	case http.StatusUnprocessableEntity:
+		return CodeMachineLimitExceeded.Guard()
+	}
+	return ""
 }
 
 // judge makes a decision of an answer that was understood.
@@ -133,8 +155,9 @@ func (v *validator) judge(answer Validation, deviceID, fingerprint string) guard
 	}
 	d.Allowed, d.Code = true, guard.CodeAllow
 	// The licence's end is the service's word too. Where it is past and the service says VALID
-	// nevertheless, one of two clocks is wrong, or the policy looks at more than the end.
-	if end := answer.License.ExpiresAt; answer.Code == CodeValid && end.After(time.Now()) {
+	// nevertheless, one of two clocks is wrong, or the policy looks at more than the end. Who lets an
+	// expired licence go on must not be stopped at that very moment.
+	if end := answer.License.ExpiresAt; answer.Code == CodeValid && !v.cfg.expired && end.After(time.Now()) {
 		d.ExpiresAt = end
 	}
 	return d

@@ -95,22 +95,27 @@ func WithEntitlements(codes ...string) SharedOption {
 // authority, for a cable that is pulled. Processes on one machine may share the file; beside it
 // appears one with ".lock" added to its name. Default: both are forgotten when the process ends.
 //
-// The directory must exist, which is looked at here, and be writable. A memory that is missing is a fresh start; one that
-// cannot be read, understood or written makes the validator deny SYSTEM_UNAVAILABLE with a
-// *MemoryError. Who may delete it can make the validator forget, so keep it where the program's
-// user does not get at it. A clock that was once far ahead ends the file for good: put the clock
-// right, then delete the memory.
+// The directory must exist, which is looked at here, and be writable. A path that is relative or a
+// symbolic link is followed once, now. A memory that is missing is a fresh start; one that cannot be
+// read, understood or written, or is another licence's, makes the validator deny SYSTEM_UNAVAILABLE
+// with a *MemoryError. Who may delete it can make the validator forget, so keep it where the program's
+// user does not get at it. The time is kept to a second: sessions shorter than that are free. A clock that
+// was once far ahead ends the file for good: put the clock right, then delete the memory.
 func WithMemory(path string) OfflineOption {
 	return offlineOption(func(cfg *offlineConfig) error {
 		if strings.TrimSpace(path) == "" {
 			return errors.New("licentric: WithMemory: the path is blank")
 		}
-		if info, err := os.Stat(filepath.Dir(path)); err != nil {
+		target, err := realPath(path)
+		if err != nil {
+			return &MemoryError{Op: "write", Path: path, err: err}
+		}
+		if info, err := os.Stat(filepath.Dir(target)); err != nil {
 			return &MemoryError{Op: "write", Path: path, err: err}
 		} else if !info.IsDir() {
 			return &MemoryError{Op: "write", Path: path, err: errors.New("its directory is none")}
 		}
-		cfg.memory = path
+		cfg.memory = target
 		return nil
 	})
 }
