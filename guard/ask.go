@@ -117,5 +117,9 @@ func (d *device) refuseStarts(now time.Duration) {
 		d.next.hint = d.next.hint && d.running()
 	}
 	v := unavailable(Decision{}, errNoSlot, errNoSlot.Error())
+	callers := d.next.callers
 	d.next.answerSome(v, 0, d.guard.seq.Load(), func(w *waiter) bool { return now >= w.since+d.guard.interval })
+	if d.next.callers < callers {
+		d.unasked(v)
+	}
 }

@@ -159,18 +159,16 @@ func (c *call) learn(v *verdict, now time.Duration) *verdict {
 		return nil
 	}
 	d.flying, d.latency = nil, now-c.at.elapsed
-	d.guard.failing.Store(v.Code == CodeSystemUnavailable)
-	if v.Code != CodeSystemUnavailable {
-		d.guard.answered.Store(int64(now))
-	}
 	d.heed(v, now)
 	overtaken := d.overtaking(c.seq)
 	switch {
 	case v.Allowed && overtaken != nil:
+		d.guard.note(v, now)
 		v = overtaken.verdict()
 		d.answer(c.question, v, c.seq)
 	default:
 		v = c.permit(v, now)
+		d.guard.note(v, now) // an ALLOW that had run out is none
 		if !d.retry(c.question, v, c.waitNext, now) {
 			d.resolve(c.question, v, c.seq, now)
 		}
@@ -193,6 +191,7 @@ func (d *device) heed(v *verdict, now time.Duration) {
 func (c *call) learnLate(v *verdict, now time.Duration) (denied *verdict) {
 	d := c.device
 	d.hung--
+	d.guard.slots.hang(c.urgent, -1)
 	if c.unwanted || v.Allowed || v.Code == CodeSystemUnavailable {
 		return nil
 	}
@@ -226,12 +225,13 @@ func (d *device) giveUp(now time.Duration) {
 	c.givenUp = true
 	d.flying = nil
 	d.hung++
+	d.guard.slots.hang(c.urgent, 1)
 	c.cancel(errTimeout)
 	v := unavailable(Decision{}, errTimeout, fmt.Sprintf("no answer within %v", took))
 	if c.unwanted {
 		return
 	}
-	d.guard.failing.Store(true)
+	d.guard.note(v, now)
 	d.guard.events.validated(d.id, v, took)
 	if d.retry(c.question, v, c.waitNext, now) {
 		return

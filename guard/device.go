@@ -71,8 +71,10 @@ type permission struct {
 // denial is a denial and its place in the same order: a permission is good only if its request
 // was sent after the latest denial was learnt (S5).
 type denial struct {
-	seq uint64
-	err *DeniedError
+	seq    uint64
+	err    *DeniedError // nil where seq is 0
+	latest *Decision    // «could not ask», where that has refused a start since; nil: it has not
+	lifted atomic.Bool  // an ALLOW has come that was asked for after it; for Health alone
 }
 
 // running tells whether runs are in flight that were not told to stop.
@@ -117,6 +119,22 @@ func (n *denial) about(id string) *DeniedError {
 func (d *device) permit(p *permission) {
 	d.perm = p
 	d.line.Store(int64(p.line))
+	if d.denial != nil {
+		d.denial.lifted.Store(true)
+	}
+	if wide := d.guard.orgDenial.Load(); wide != nil && p.seq > wide.seq {
+		wide.lifted.Store(true)
+	}
+}
+
+// unasked notes that a start was refused because nobody could say. That is no denial of the device (S3),
+// and changes nothing but what Health tells.
+func (d *device) unasked(v *verdict) {
+	n := &denial{latest: &v.Decision}
+	if d.denial != nil {
+		n.seq, n.err = d.denial.seq, d.denial.err
+	}
+	d.denial = n
 }
 
 // deny makes err known: nothing is permitted any more, and every run in flight is told to stop.

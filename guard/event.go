@@ -2,7 +2,6 @@ package guard
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -31,12 +30,15 @@ type Event struct {
 	Kind     EventKind
 	DeviceID string   // "" for a hint that concerns every device
 	Decision Decision // what allowed or denied; with its request id
+	// AllowedBy is the request id of the ALLOW that a run started on, for started, stopped, finished and overran.
+	AllowedBy string
 	// Err is the denial or ErrClosed for refused, stopped and overran, the function's own error
 	// for finished, and for validated why the authority could not be asked.
 	Err error
 	// Took is how long the call to the authority took for validated, the wait for started and
 	// refused, and the function for stopped, finished and overran.
 	Took    time.Duration
+	At      time.Time     // when it happened: observers may be told later
 	After   time.Duration // stopped and overran: how long the function went on after it was told
 	Dropped uint64        // events that the queue has lost since the guard was made
 }
@@ -64,6 +66,9 @@ func (e *events) tell(ctx context.Context, ev Event) {
 	e.mu.Lock()
 	ev.Dropped = e.dropped
 	e.mu.Unlock()
+	if ev.At.IsZero() {
+		ev.At = time.Now()
+	}
 	ctx, cancel := contextx.Cleanup(ctx, e.timeout)
 	defer cancel()
 	for _, observe := range e.observers {
@@ -88,6 +93,7 @@ func (e *events) enqueue(ev Event) {
 		e.dropped++
 		return
 	}
+	ev.At = time.Now()
 	e.queue = append(e.queue, ev)
 	if !e.telling {
 		e.telling = true
@@ -137,35 +143,12 @@ func (e *events) next() (Event, bool) {
 	return ev, true
 }
 
-// logTo makes an observer that logs.
-func logTo(l *slog.Logger) func(context.Context, Event) {
-	return func(ctx context.Context, e Event) {
-		level := e.level()
-		if !l.Enabled(ctx, level) {
-			return
-		}
-		attrs := []slog.Attr{
-			slog.String("device", e.DeviceID), slog.String("code", string(e.Decision.Code)),
-			slog.String("request_id", e.Decision.RequestID), slog.String("phase", string(e.Kind)),
-			slog.Duration("took", e.Took),
-		}
-		if e.Kind == EventStopped || e.Kind == EventOverran {
-			attrs = append(attrs, slog.Duration("after", e.After))
-		}
-		if e.Err != nil {
-			attrs = append(attrs, slog.String("error", e.Err.Error()))
-		}
-		l.LogAttrs(ctx, level, "execguard: "+string(e.Kind), attrs...)
+// lost is how many events did not fit into the queue.
+func (e *events) lost() uint64 {
+	if e == nil {
+		return 0
 	}
-}
-
-func (e Event) level() slog.Level {
-	switch {
-	case e.Kind == EventOverran:
-		return slog.LevelError
-	case e.Kind == EventRefused, e.Kind == EventStopped,
-		e.Kind == EventValidated && e.Decision.Code == CodeSystemUnavailable:
-		return slog.LevelWarn
-	}
-	return slog.LevelDebug
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.dropped
 }

@@ -41,7 +41,8 @@ func (r *run) tellStarted(began time.Duration) bool {
 		return true
 	}
 	d.guard.events.tell(r.Context, Event{
-		Kind: EventStarted, DeviceID: d.id, Decision: *r.allowed.decision, Took: r.started - began,
+		Kind: EventStarted, DeviceID: d.id, Decision: *r.allowed.decision, AllowedBy: r.allowed.decision.RequestID,
+		Took: r.started - began,
 	})
 	return r.check() == nil && r.Context.Err() == nil
 }
@@ -75,7 +76,8 @@ func (r *run) tellEnded(s *stop, work error) {
 	}
 	now := d.guard.clock.now()
 	ev := Event{
-		Kind: EventFinished, DeviceID: d.id, Decision: *r.allowed.decision, Err: work, Took: now - r.started,
+		Kind: EventFinished, DeviceID: d.id, Decision: *r.allowed.decision, AllowedBy: r.allowed.decision.RequestID,
+		Err: work, Took: now - r.started,
 	}
 	if s != nil {
 		ev.Kind, ev.Decision, ev.Err, ev.After = EventStopped, stopDecision(s.err), s.err.ended(work), now-s.at

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// offlineWord begins the Reason of an ALLOW that offline has given.
+const offlineWord = "offline"
+
 // errHalf ends the question to the online authority while there is time for the offline one.
 var errHalf = fmt.Errorf("guard: the online authority did not answer in half of the time left: %w", context.DeadlineExceeded)
 
@@ -138,7 +141,7 @@ func (f *fallback) askOffline(ctx context.Context, deviceID string, v *verdict) 
 	case a.runOut():
 		return v.neither("the ALLOW had run out", nil)
 	}
-	a.Reason = "offline: " + joined("; ", a.Reason, "the authority could not be asked: "+v.Reason)
+	a.Reason = offlineWord + ": " + joined("; ", a.Reason, "the authority could not be asked: "+v.Reason)
 	return a.verdict
 }
 

@@ -25,7 +25,9 @@ type Guard struct {
 	orgDenial atomic.Pointer[denial] // the latest that concerns every device
 
 	failing  atomic.Bool  // the last question brought no decision
-	answered atomic.Int64 // when one last did
+	answered atomic.Int64 // when one last did; 0: none has
+	failed   atomic.Int64 // when one last did not; 0: none has
+	since    atomic.Int64 // when the first did not since one last did, while failing
 
 	closeOnce sync.Once
 	closed    atomic.Bool   // Close or Shutdown has begun

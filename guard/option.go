@@ -108,10 +108,17 @@ func WithObserver(f func(ctx context.Context, e Event)) Option {
 	})
 }
 
-// WithLogger logs refusals and stops, and answers with which the authority did not decide, as
-// warnings, overruns as errors and the rest for debugging, with the keys device, code,
-// request_id, phase and took, and where there is something to say after and error. The default
-// is that nothing is logged.
+// WithLogger logs one record a fact: refusals and stops, answers with which the authority did not
+// decide, and those that Fallback's offline gave in its place or could not keep, as warnings, overruns
+// as errors and the rest for debugging, with the keys device, code, request_id, phase and took, and
+// where there is something to say after, error and reason. phase is the Kind of the Event.
+//
+// So that an outage does not fill a disk, repeated warnings are held back: the refusal of a device that an
+// authority has decided is logged at once, and again when its code is another, the device was
+// allowed in between, or an hour has begun; refusals without a decision, and answers that are warned of, are logged ten
+// times a minute and code for the whole Guard. What was held back is told, code by code, with the first event of a later minute,
+// with the phase suppressed and the key count. Stops, overruns and what is for debugging are never held back.
+// The default is that nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	if l == nil {
 		return optionFunc(func(c *config) { c.refuse(errors.New("guard: WithLogger(nil): the logger is nil")) })

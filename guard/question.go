@@ -192,8 +192,11 @@ func (d *device) resolve(q *question, v *verdict, seq uint64, now time.Duration)
 	case v.Allowed:
 	case v.Code != CodeSystemUnavailable, q.watch && d.running():
 		d.deny(v.deniedError(d.id), now)
-	case d.running() && (d.next == nil || !d.next.watch):
-		d.planWatch(now) // the watch may have counted on this renewal
+	default:
+		d.unasked(v)
+		if d.running() && (d.next == nil || !d.next.watch) {
+			d.planWatch(now) // the watch may have counted on this renewal
+		}
 	}
 	d.answer(q, v, seq)
 }

@@ -2,7 +2,9 @@ package guard
 
 import (
 	"hash/maphash"
+	"iter"
 	"runtime"
+	"slices"
 	"sync"
 )
 
@@ -80,6 +82,36 @@ func (r *registry) all() []*device {
 			ds = append(ds, d)
 		}
 		s.mu.Unlock()
+	}
+	return ds
+}
+
+// few is how many devices are looked at under one lock.
+const few = 64
+
+// chunks yields the devices that are there, a few of one stripe at a time. The caller takes their lock, and
+// looks whether they are still there.
+func (r *registry) chunks() iter.Seq[[]*device] {
+	return func(yield func([]*device) bool) {
+		var ds []*device
+		for i := range r.stripes {
+			ds = r.stripes[i].list(ds[:0])
+			for chunk := range slices.Chunk(ds, few) {
+				if !yield(chunk) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// list adds the stripe's devices to ds.
+func (s *stripe) list(ds []*device) []*device {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ds = slices.Grow(ds, len(s.devices))
+	for _, d := range s.devices {
+		ds = append(ds, d)
 	}
 	return ds
 }

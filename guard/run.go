@@ -150,8 +150,8 @@ func (d *device) reportOverruns(now time.Duration) {
 
 func (r *run) overran(s *stop, now time.Duration) Event {
 	return Event{
-		Kind: EventOverran, DeviceID: r.batch.device.id, Decision: stopDecision(s.err), Err: s.err,
-		Took: now - r.started, After: now - s.at,
+		Kind: EventOverran, DeviceID: r.batch.device.id, Decision: stopDecision(s.err), AllowedBy: r.allowed.decision.RequestID,
+		Err: s.err, Took: now - r.started, After: now - s.at,
 	}
 }
 

@@ -148,3 +148,13 @@ func (h *entries) Pop() any {
 	d.entry.index = 0
 	return d
 }
+
+// behind is how long ago something should have been done. While a clock has leapt and the timer does not know, it is 0.
+func (s *schedule) behind(now time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.entries) == 0 || s.base.Load() != s.clock.base.Load() {
+		return 0
+	}
+	return max(now-s.entries[0].entry.at, 0)
+}

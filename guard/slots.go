@@ -16,7 +16,8 @@ type slots struct {
 	all      int
 	starting int // how many of them starts may have
 	used     int
-	started  int // how many of those starts have
+	started  int    // how many of those starts have
+	hung     [2]int // of those given up that have not returned: starts' and urgent ones
 	urgent   list.List
 	starts   list.List
 }
@@ -51,6 +52,24 @@ func (s *slots) use(urgent bool, n int) {
 	if !urgent {
 		s.started += n
 	}
+}
+
+// hang counts calls that were given up and keep their slots until they return.
+func (s *slots) hang(urgent bool, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := 0
+	if urgent {
+		i = 1
+	}
+	s.hung[i] += n
+}
+
+// stuck tells whether no start can be sent before a call returns that nobody can make return.
+func (s *slots) stuck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hung[0] >= s.starting || s.hung[0]+s.hung[1] >= s.all
 }
 
 // leave takes d out of its queue.

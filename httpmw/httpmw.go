@@ -47,6 +47,10 @@
 // looks like a whole one. Like any handler that breaks off it panics with http.ErrAbortHandler: who
 // recovers from panics outside of it had better let that one pass. If not, the answer is cut all the same, where
 // the writers in between have an Unwrap.
+//
+// # Unhealthy
+//
+// 503, from Ready and Live alone: GUARD_CLOSED, SYSTEM_UNAVAILABLE or GUARD_STUCK, with the reason as detail.
 package httpmw
 
 import (

@@ -63,7 +63,7 @@ func newConfig(who string, r guard.Runner, device DeviceFunc, opts []Option) con
 }
 
 // isNil finds a nil pointer in the interface too, such as the Guard of a New whose error was not looked at.
-func isNil(r guard.Runner) bool {
+func isNil(r any) bool {
 	v := reflect.ValueOf(r)
 	return r == nil || (v.Kind() == reflect.Pointer || v.Kind() == reflect.Func) && v.IsNil()
 }

@@ -10,6 +10,7 @@ import (
 const (
 	codeNoIdentity  guard.Code = "NO_IDENTITY"
 	codeGuardClosed guard.Code = "GUARD_CLOSED"
+	codeGuardStuck  guard.Code = "GUARD_STUCK"
 )
 
 // statusOf is the status that answers a denial. Once the handler was called, the request is over,
@@ -25,10 +26,12 @@ func statusOf(code guard.Code, called bool) int {
 	}
 }
 
+// documentation is where each type of a problem is explained, followed by the name of its paragraph.
+const documentation = "https://pkg.go.dev/github.com/execguard/execguard/httpmw#hdr-"
+
 // kind is what a problem's type and title are, one for each status: the paragraph of the package's
 // documentation that explains it.
 func kind(status int) (address, title string) {
-	const documentation = "https://pkg.go.dev/github.com/execguard/execguard/httpmw#hdr-"
 	switch status {
 	case http.StatusUnauthorized:
 		return documentation + "No_identity", "The request does not show which device it comes from"
