@@ -22,7 +22,7 @@ func TestReadmeShowsCodeThatCompiles(t *testing.T) {
 
 func TestLinksLeadSomewhere(t *testing.T) {
 	tree, _ := repository(t)
-	for _, name := range []string{"README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md"} {
+	for _, name := range append(pages(), troubles, "README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md", ".github/SECURITY.md") {
 		broken, err := checkLinks(tree, name)
 		report(t, broken, err)
 	}

@@ -24,6 +24,10 @@ const (
 	clerkModule     = "github.com/clerk/clerk-sdk-go/v2"
 	flockModule     = "github.com/gofrs/flock"
 	machineIDModule = "github.com/denisbrodbeck/machineid"
+	plotModule      = "gonum.org/v1/plot"
+
+	// Of it the code may use the API alone, which a test of guard/guardotel's own holds: the SDK's modules are inside.
+	otelModule = "go.opentelemetry.io/otel"
 )
 
 // row says what one package may import: packages of ours by their path inside the module, and
@@ -50,7 +54,7 @@ type row struct {
 // packages is the import table and, because a package without a row fails the test and so does
 // a row without a package, the list of packages.
 func packages() map[string]row {
-	whole := []string{"contextx", "guard", "guard/authority", "guard/guardtest", "guard/machineid", "httpmw", "grpcmw", "asynqmw", "cronwrap"}
+	whole := []string{"contextx", "guard", "guard/authority", "guard/guardotel", "guard/guardtest", "guard/machineid", "httpmw", "grpcmw", "asynqmw", "cronwrap"}
 	return map[string]row{
 		"contextx": {},
 		"guard": {
@@ -70,6 +74,11 @@ func packages() map[string]row {
 		"guard/machineid": {
 			ours:  []string{"guard", "guard/internal/httpapi", "guard/internal/strictjson"},
 			tests: []string{"guard/authority", "guard/guardtest"},
+		},
+		"guard/guardotel": {
+			ours:    []string{"guard"},
+			modules: []string{otelModule},
+			tests:   []string{"guard/guardtest"},
 		},
 		"guard/licentric": {
 			ours:    []string{"guard", "guard/internal/httpapi", "guard/internal/strictjson"},
@@ -113,6 +122,7 @@ func packages() map[string]row {
 		"examples/agent":            {ours: whole},
 		"examples/asynq":            {ours: whole, modules: []string{asynqModule, miniredisModule}},
 		"examples/cron":             {ours: whole, modules: []string{cronModule}},
+		"examples/fleet":            {ours: whole, modules: []string{plotModule}},
 		"examples/grpc":             {ours: whole, modules: []string{grpcModule, protobufModule}},
 		"examples/http":             {ours: whole},
 		"examples/quickstart":       {ours: whole, modules: []string{backoffModule}},
