@@ -59,6 +59,38 @@ func TestWitness_HasLittleTime(t *testing.T) {
 	})
 }
 
+// A denial that is owed is never told after a younger ALLOW of the same device: it would refuse whom the
+// authority has allowed since.
+func TestWitness_AnAllowSettlesWhatIsOwed(t *testing.T) {
+	bubble(t, "one device", func(t *testing.T) {
+		w, n := newNotebook()
+		free := make(chan struct{})
+		n.keep = func(context.Context, string, guard.Decision) error { <-free; return nil }
+		stuck := w.begin(t.Context(), "stuck")
+		stuck.answer <- allows
+		synctest.Wait()
+		w.online.deny(guard.CodeDeviceRevoked)
+		if _, err := w.Validate(t.Context(), "dev"); err == nil {
+			t.Error("the turn has come")
+		}
+		failing := true
+		n.keep = func(_ context.Context, _ string, d guard.Decision) error {
+			if failing && !d.Allowed {
+				return errors.New("the disk is full")
+			}
+			failing = false // from the ALLOW on it works
+			return nil
+		}
+		close(free)
+		<-stuck.done // whose turn was used for what is owed, in vain
+		w.online.allow()
+		if d, err := w.Validate(t.Context(), "dev"); !d.Allowed || err != nil {
+			t.Errorf("got %+v, %v; want the ALLOW", d, err)
+		}
+		n.want(t, "stuck ALLOW", "dev DEVICE_REVOKED", "dev ALLOW")
+	})
+}
+
 // The values of the question's context reach the Witness: who asks on behalf of a Guard is known.
 func TestWitness_SeesTheQuestionsValues(t *testing.T) {
 	w, n := newNotebook()

@@ -81,7 +81,10 @@ func (w *witness) told(ctx context.Context, t testimony, counts func() bool) err
 	if !counts() {
 		return nil
 	}
-	w.catchUp(ctx) // before an ALLOW that is younger
+	if t.online.Allowed {
+		w.owe(t) // what its own device owed is over, and must not be told after it
+	}
+	w.catchUp(ctx)
 	return witnessed(ctx, w.tell, t)
 }
 
