@@ -267,15 +267,15 @@ func TestB1_TheWatchAsksOnceAnInterval(t *testing.T) {
 				launch(t.Context(), b.guard(t, a), "d")
 				time.Sleep(20 * b.interval)
 				calls := a.asked()
-				if first := calls[1].sent.Sub(calls[0].sent); first > b.interval {
-					t.Errorf("the first question of the watch came after %v", first)
-				}
-				for i := 2; i < len(calls); i++ {
-					if gap := calls[i].sent.Sub(calls[i-1].sent); gap != b.interval {
+				// The first comes early, and so does the second where its phase had passed when the run began; it may then wait
+				// for the answer to the first.
+				for i := 1; i < len(calls); i++ {
+					gap := calls[i].sent.Sub(calls[i-1].sent)
+					if early := i <= 3 && gap < b.interval; gap != b.interval && !early {
 						t.Errorf("question %d came %v after the one before", i, gap)
 					}
 				}
-				if len(calls) < 20 {
+				if len(calls) < 20 || len(calls) > 22 {
 					t.Errorf("%d questions in 20 intervals", len(calls))
 				}
 			})

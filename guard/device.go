@@ -28,13 +28,14 @@ type device struct {
 	flying *call       // the request in flight
 	next   *question   // what is asked when flying has come back
 
-	gone     bool // forgotten: there may be another with the same id
-	demand   bool // the permission was reused since the last question
-	queued   bool // next waits for a slot
-	urgent   bool // among those with work in flight
-	watched  bool // what the schedule was told
-	draining bool // Shutdown waits for it
-	hung     int8 // calls that were given up and have not returned
+	gone     bool  // forgotten: there may be another with the same id
+	demand   bool  // the permission was reused since the last question
+	queued   bool  // next waits for a slot
+	urgent   bool  // among those with work in flight
+	watched  bool  // what the schedule was told
+	draining bool  // Shutdown waits for it
+	hung     int8  // calls that were given up and have not returned
+	early    uint8 // 256ths of the interval from due to the watch's next question, where its phase begins with that; otherwise 0
 
 	held    int32         // Runs and Validates on their way to an answer, and Keeps
 	leaving atomic.Int32  // runs that were told to stop and have not returned; they count themselves off without the lock

@@ -3,6 +3,9 @@ package guard_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,4 +63,44 @@ func TestL2_AWatchIsPlannedBeforeTheLineOfAPermissionThatIsReused(t *testing.T) 
 			}
 		})
 	}
+}
+
+// Many guards, each with one device, are started at the same moment, and the authority takes most of a timeout to answer
+// that many starts. From then on it answers at once. What is asked a second must even out over the interval (L4); were the
+// phase drawn from what is left of the interval after the answer, nobody's would lie in what the answer took.
+func TestL4_SlowStartsDoNotLeaveAGap(t *testing.T) {
+	const fleet, interval, slow = 2000, 10 * time.Second, 2900 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		began, asked := time.Now(), make([]int, 60)
+		ctx, cancel := context.WithCancel(t.Context())
+		var runs sync.WaitGroup
+		for i := range fleet {
+			first := true
+			g, err := guard.New(guard.ValidatorFunc(func(context.Context, string) (guard.Decision, error) {
+				mu.Lock()
+				asked[int(time.Since(began)/time.Second)]++
+				mu.Unlock()
+				if first {
+					first = false
+					time.Sleep(slow)
+				}
+				return guard.Decision{Allowed: true, Code: guard.CodeAllow}, nil
+			}), guard.WithInterval(interval))
+			if err != nil {
+				t.Fatal(err)
+			}
+			runs.Go(func() {
+				_ = g.Run(ctx, fmt.Sprint("device", i), func(ctx context.Context) error { <-ctx.Done(); return nil })
+			})
+		}
+		time.Sleep(50 * time.Second)
+		cancel()
+		runs.Wait()
+		normal := asked[20:40]
+		mean := float64(fleet) / interval.Seconds()
+		if ratio := float64(slices.Max(normal)) / mean; ratio > 1.3 {
+			t.Errorf("peak / mean is %.2f, want at most 1.3: %v", ratio, normal)
+		}
+	})
 }

@@ -9,17 +9,40 @@ import (
 // device without a phase, or with one that comes too late, gets a random one, so that devices
 // that were started together are not asked about together for ever (L4).
 func (d *device) plan(now, after, latest time.Duration) {
+	if !d.planned(after, latest) {
+		d.due, d.early = between(now, latest), 0
+	}
+}
+
+// planned moves due on to the first point of the device's phase after a time, and tells whether there
+// is one no later than another.
+func (d *device) planned(after, latest time.Duration) bool {
 	if d.due != 0 && d.due <= after {
-		interval := d.guard.interval
-		d.due = after + interval - (after-d.due)%interval
+		d.due, d.early = d.following(after), 0
 	}
-	if d.due != 0 && d.due <= latest {
-		return
+	return d.due != 0 && d.due <= latest
+}
+
+// following is the first point of the device's phase after a time, which is no earlier than due.
+func (d *device) following(after time.Duration) time.Duration {
+	interval := d.guard.interval
+	return after + interval - (after-d.due+interval-d.gap())%interval
+}
+
+// gap is the time from the watch's question at due to the one after it.
+func (d *device) gap() time.Duration {
+	if d.early == 0 {
+		return d.guard.interval
 	}
-	d.due = max(now, 1)
-	if latest > now {
-		d.due += rand.N(latest - now)
+	return d.guard.interval / 256 * time.Duration(d.early)
+}
+
+// between is a random time of those that are left until the latest one.
+func between(now, latest time.Duration) time.Duration {
+	if latest <= now {
+		return max(now, 1)
 	}
+	return max(now, 1) + rand.N(latest-now)
 }
 
 // demanded notes that the permission is in demand: it will be renewed ahead of its end (L6).
@@ -39,12 +62,26 @@ func (d *device) demanded(now time.Duration) {
 
 // planWatch plans the watch's next question, an interval after the request of the permission
 // that is there, or of its renewal, which nobody can leave.
+//
+// A new phase is drawn from all of the interval. Where its point has passed while the answer was
+// awaited, a question somewhere in what is left comes before it, and the phase begins with the second.
+// Drawn from what was left, no phase would lie in what the answers took: many that were started at once
+// would leave a gap there for ever, and crowd beside it (L4).
 func (d *device) planWatch(now time.Duration) {
 	sent := d.perm.sent
 	if d.flying != nil && d.flying.question.ahead {
 		sent = d.flying.at.elapsed
 	}
-	d.plan(now, sent, sent+d.guard.interval)
+	interval := d.guard.interval
+	if d.planned(sent, sent+interval) {
+		return
+	}
+	if d.due, d.early = between(sent, sent+interval), 0; d.due <= now {
+		point := d.due
+		d.due = between(now, sent+interval)
+		gap := interval - (d.due-point)%interval
+		d.early = uint8(min(max(1, 256*float64(gap)/float64(interval)), 255))
+	}
 }
 
 // fresh is how long after its request a permission in demand is renewed: early enough for the
@@ -64,13 +101,12 @@ func (d *device) askDue(now time.Duration) {
 	q := d.join()
 	q.watch = q.watch || d.running()
 	q.ahead = q.ahead || d.demand
-	period := d.guard.interval
+	period := d.gap()
 	if d.demand {
 		period = d.fresh()
 	}
-	d.demand = false
-	d.due += period
-	if d.due <= now {
+	d.demand, d.early = false, 0
+	if d.due += period; d.due <= now {
 		d.due = now + period
 	}
 }
