@@ -115,6 +115,11 @@ func packages() map[string]row {
 		"guard/internal/house":      {},
 		"guard/internal/httpapi":    {ours: []string{"guard/internal/strictjson"}},
 		"guard/internal/strictjson": {},
+		"internal/chaos": {
+			ours:  []string{"guard"},
+			tests: []string{"guard/authority", "guard/machineid", "httpmw", "grpcmw", "asynqmw", "cronwrap", "internal/faulty"},
+			peers: []string{grpcModule, protobufModule, asynqModule, miniredisModule, cronModule},
+		},
 		"internal/faulty":           {ours: []string{"guard"}},
 		"internal/licentricserver":  {ours: []string{"guard", "internal/faulty"}},
 		"internal/clerkserver":      {ours: []string{"guard", "internal/faulty"}, peers: []string{clerkModule}},
