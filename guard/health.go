@@ -48,7 +48,8 @@ const CodeOther = "OTHER"
 // AuthorityHealth is how the questions to the authority went. A question counts when it was
 // answered, or given up at its timeout; one that all its callers left does not.
 type AuthorityHealth struct {
-	// Answering is whether the last question brought a decision, a denial too, and true where none was asked yet.
+	// Answering is whether the last question brought a decision, a denial too, and true where none was asked yet. What
+	// a validator has others answer counts as its answer: behind Fallback it is true while the offline validator allows.
 	Answering bool `json:"answering"`
 
 	LastAnswer   time.Time `json:"last_answer,omitzero"`   // when one last brought a decision; zero: none has
@@ -63,8 +64,8 @@ type AuthorityHealth struct {
 	Stuck bool `json:"stuck"` // so many hang that nothing can start until one of them returns
 }
 
-// Health tells how the guard is doing. It asks nobody, stops nothing, and waits for no function: it
-// looks once at each device, a few under each lock. It is cheap enough for every few seconds.
+// Health tells how the guard is doing. It asks nobody, stops nothing, and waits for no function: it lists
+// some of the devices under each lock, and looks at a few of them under each. It is cheap enough for every few seconds.
 func (g *Guard) Health() Health {
 	now := g.clock.now()
 	h := Health{

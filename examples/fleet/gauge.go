@@ -57,6 +57,8 @@ func (g *gauge) note(due, now time.Time) {
 
 // taken returns the samples up to now, and how late the timer was in each second.
 func (g *gauge) taken() ([]sample, []time.Duration) {
+	now := time.Now()
+	g.note(now, now) // its own turn may be late
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.samples), slices.Clone(g.late)

@@ -164,11 +164,12 @@ func newLabel(attrs []attribute.KeyValue) *label {
 func typeOf(err error) string {
 	t := reflect.TypeOf(err)
 	for t.String() == "*fmt.wrapError" {
-		inside := err.(interface{ Unwrap() error }).Unwrap() //nolint:forcetypeassert // fmt's own
-		if inside == nil {
+		wrapper, ok := err.(interface{ Unwrap() error })
+		if !ok || wrapper.Unwrap() == nil {
 			break
 		}
-		err, t = inside, reflect.TypeOf(inside)
+		err = wrapper.Unwrap()
+		t = reflect.TypeOf(err)
 	}
 	switch {
 	case err == context.Canceled: //nolint:errorlint // whose type says nothing
