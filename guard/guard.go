@@ -112,8 +112,11 @@ func (g *Guard) runAsking(r *run, deviceID string, fn func(ctx context.Context) 
 func Do[T any](ctx context.Context, r Runner, deviceID string, fn func(ctx context.Context) (T, error)) (T, error) {
 	var result T
 	var work error
-	if fn == nil {
+	switch {
+	case fn == nil:
 		return result, errNoFunction
+	case isNil(r):
+		return result, errNoRunner
 	}
 	err := r.Run(ctx, deviceID, func(ctx context.Context) error {
 		result, work = fn(ctx)

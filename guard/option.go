@@ -118,6 +118,7 @@ func WithObserver(f func(ctx context.Context, e Event)) Option {
 // allowed in between, or an hour has begun; refusals without a decision, and answers that are warned of, are logged ten
 // times a minute and code for the whole Guard. What was held back is told, code by code, with the first event of a later minute,
 // with the phase suppressed and the key count. Stops, overruns and what is for debugging are never held back.
+// Each device counts for itself: where strangers choose the ids, as with a header that no proxy sets, each id has a record.
 // The default is that nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	if l == nil {

@@ -836,3 +836,16 @@ func TestDo_TheFunctionUnwinds(t *testing.T) {
 		_, _ = guard.Do(t.Context(), g, "dev", func(context.Context) (int, error) { panic(http.ErrAbortHandler) })
 	})
 }
+
+// The error of New was not looked at: what Begin says of that Do says too, and neither panics.
+func TestDo_NoRunner(t *testing.T) {
+	var none *guard.Guard
+	for name, r := range map[string]guard.Runner{"nil": nil, "a nil Guard": none} {
+		t.Run(name, func(t *testing.T) {
+			got, err := guard.Do(t.Context(), r, "dev", func(context.Context) (int, error) { return 42, nil })
+			if got != 0 || err == nil || err.Error() != "guard: the Runner is nil" {
+				t.Error(got, err)
+			}
+		})
+	}
+}

@@ -13,7 +13,9 @@ import (
 // key's SHA-256, as 32 hexadecimal digits, and Record.Proof from the other.
 //
 // A Store is used from several goroutines at once. Each method should return when ctx ends,
-// with an error. A failure of Load makes Validate answer SYSTEM_UNAVAILABLE.
+// with an error. A failure of Load makes Validate answer SYSTEM_UNAVAILABLE. The error's text is
+// for callers in process: over HTTP goes none of it, and the Authority logs nothing, so that a
+// Store had better log what fails.
 type Store interface {
 	// Create stores a new organisation; where id is taken it changes nothing and returns an
 	// error that matches ErrExists.

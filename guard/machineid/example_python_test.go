@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"os"
 
 	"github.com/execguard/execguard/guard"
 	"github.com/execguard/execguard/guard/authority"
@@ -163,4 +164,26 @@ func ExampleNew() {
 	// Output:
 	// machineid: WithBaseURL("http://authority.example"): plain http would show the organisation key; use https (http only to localhost)
 	// machineid.Client(http://localhost:8080, timeout 10s) <nil>
+}
+
+// A program's settings stand in its environment; what is missing is named.
+func ExampleFromEnv() {
+	for name, value := range map[string]string{
+		"MACHINEID_ORG_KEY":   "org_choose_it_at_random",
+		"MACHINEID_BASE_URL":  "http://localhost:8080", // without it: the hosted service
+		"MACHINEID_DEVICE_ID": "",
+	} {
+		defer os.Setenv(name, os.Getenv(name)) //nolint:errcheck // a good name
+		if err := os.Setenv(name, value); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	client, err := machineid.FromEnv()
+	fmt.Println(client, err)
+	_, err = machineid.DeviceIDFromEnv()
+	fmt.Println(err)
+	// Output:
+	// machineid.Client(http://localhost:8080, timeout 10s) <nil>
+	// machineid: MACHINEID_DEVICE_ID is not set
 }

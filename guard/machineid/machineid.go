@@ -75,14 +75,24 @@ func FromEnv(opts ...Option) (*Client, error) {
 }
 
 // DeviceIDFromEnv returns the device id in MACHINEID_DEVICE_ID without the white space around
-// it, or an error that names the variable where it is unset or blank. Whether the id is a good
-// one the client judges that it is given to.
+// it, or an error that names the variable where it is unset or blank, and where it holds the
+// organisation's key, because the two were exchanged: a device's id stands in every error and
+// log record. Whether the id is otherwise a good one the client judges that it is given to.
 func DeviceIDFromEnv() (string, error) {
 	id := strings.TrimSpace(os.Getenv("MACHINEID_DEVICE_ID"))
 	if id == "" {
 		return "", errors.New("machineid: MACHINEID_DEVICE_ID is not set")
 	}
+	if key := strings.TrimSpace(os.Getenv("MACHINEID_ORG_KEY")); holdsKey(id, key) {
+		return "", errors.New("machineid: MACHINEID_DEVICE_ID holds an organisation key; was it exchanged with MACHINEID_ORG_KEY?")
+	}
 	return id, nil
+}
+
+// holdsKey tells whether the key, or what looks like one where the key does not, stands in place of the device's id.
+func holdsKey(id, key string) bool {
+	exchanged := strings.HasPrefix(id, keyPrefix) && key != "" && !strings.HasPrefix(key, keyPrefix)
+	return exchanged || httpapi.NewSecrets(key).In([]byte(id))
 }
 
 // String names the base URL and the timeout and nothing else, so that a client may be logged.

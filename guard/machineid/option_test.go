@@ -209,6 +209,33 @@ func TestFromEnvUnset(t *testing.T) {
 	}
 }
 
+// A device's id stands in every error, record and span, so that a key in its place is told of before it is used (S8).
+func TestDeviceIDFromEnvHoldsTheKey(t *testing.T) {
+	for name, test := range map[string]struct {
+		key, device string
+		refused     bool
+	}{
+		"the key twice":                {key, key, true},
+		"the key within":               {key, "agent:" + key, true},
+		"the two exchanged":            {"agent-01", key, true},
+		"a device that is named so":    {key, "org_acme:01", false},
+		"no key here, as it may be":    {"", "org_acme:01", false},
+		"a short key is no word's end": {"a", "agent-01", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("MACHINEID_ORG_KEY", test.key)
+			t.Setenv("MACHINEID_DEVICE_ID", test.device)
+			id, err := machineid.DeviceIDFromEnv()
+			if (err != nil) != test.refused || (id == "") != test.refused {
+				t.Error(id, err)
+			}
+			if err != nil {
+				checkSecret(t, err)
+			}
+		})
+	}
+}
+
 // What New does by itself: no request, no goroutine, no connection. TestMain would see the latter.
 func TestNewAsksNobody(t *testing.T) {
 	if _, err := machineid.New(key, machineid.WithBaseURL("https://192.0.2.1")); err != nil {

@@ -7,8 +7,11 @@ import (
 	"github.com/execguard/execguard/guard/internal/httpapi"
 )
 
+// keyPrefix is how the service's keys begin.
+const keyPrefix = "org_"
+
 // keySource ends the messages of those who have no key yet.
-const keySource = "; the key begins with org_ and stands on the organisation's page at the service"
+const keySource = "; the key begins with " + keyPrefix + " and stands on the organisation's page at the service"
 
 // secret is the organisation key. Where it is sent it comes out of a closure, which fmt cannot
 // look into.
