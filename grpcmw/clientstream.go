@@ -88,7 +88,7 @@ func (f *finished) Unwrap() error { return f.err }
 
 // end ends the run, without waiting.
 func (s *clientStream) end(err error) {
-	if err == nil || errors.Is(err, io.EOF) {
+	if err == nil || err == io.EOF { //nolint:errorlint // a stream's own end, and no EOF inside another error
 		s.session.End(nil)
 		return
 	}
@@ -178,7 +178,7 @@ func (s *clientStream) SendMsg(m any) error {
 	s.inside.Add(1)
 	err := s.ClientStream.SendMsg(m)
 	s.inside.Add(-1)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF { //nolint:errorlint // a stream's own end, and no EOF inside another error
 		return s.over(err)
 	}
 	s.endWithConn()

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"io"
 	"strconv"
 	"strings"
 )
@@ -71,8 +72,13 @@ func (e *DeniedError) Is(target error) bool {
 }
 
 // Unwrap gives what made the authority unavailable and what the function returned; neither
-// matches context.Canceled.
-func (e *DeniedError) Unwrap() []error { return withoutCanceled(e.reason, e.work) }
+// matches context.Canceled, nor the first io.EOF.
+func (e *DeniedError) Unwrap() []error {
+	if e.reason == nil {
+		return withoutCanceled(e.work)
+	}
+	return append([]error{endless{uncanceled{e.reason}}}, withoutCanceled(e.work)...)
+}
 
 // inFlight is the denial as the runs get it that it stops.
 func (e *DeniedError) inFlight() *DeniedError {
@@ -150,6 +156,12 @@ func (u uncanceled) Is(target error) bool {
 }
 
 func (u uncanceled) As(target any) bool { return errors.As(u.err, target) }
+
+// endless is uncanceled and not the good end of a stream either: a connection to the authority that breaks is
+// often an io.EOF, and who copies a stream that is stopped because of that must not take it for complete.
+type endless struct{ uncanceled }
+
+func (e endless) Is(target error) bool { return target != io.EOF && e.uncanceled.Is(target) }
 
 // startCause is what a caller gets whose context had ended before the start: its cause, and
 // where that is the stop of an outer run, that stop alone.

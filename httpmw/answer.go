@@ -3,7 +3,6 @@ package httpmw
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -66,14 +65,14 @@ func (b *answerBody) ended() error {
 // Read is io.Reader's. What comes after a denial is not handed on.
 func (b *answerBody) Read(p []byte) (int, error) {
 	n, err := b.pass(b.inner.Read, p)
-	switch {
-	case err == nil:
+	if err == nil {
 		return n, nil
-	case errors.Is(err, io.EOF):
-		err = b.end(nil, err)
-	default:
-		err = b.end(err, err)
 	}
+	work := err
+	if err == io.EOF { //nolint:errorlint // a stream's own end, and no EOF inside another error
+		work = nil
+	}
+	err = b.end(work, err)
 	if isHalt(err) {
 		n = 0
 	}

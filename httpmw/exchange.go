@@ -76,7 +76,7 @@ func (e *exchange) exit(inside *int32, err error) error {
 	e.mu.Lock()
 	*inside--
 	e.broken = e.broken || err != nil && inside == &e.writing
-	e.eof = e.eof || inside == &e.reading && errors.Is(err, io.EOF)
+	e.eof = e.eof || inside == &e.reading && err == io.EOF //nolint:errorlint // a stream's own end, and no EOF inside another error
 	stopped := e.stopped
 	e.mu.Unlock()
 	if stopped != nil || inside == &e.writing {

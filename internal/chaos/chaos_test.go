@@ -97,19 +97,44 @@ func (w *world) cast(length time.Duration) chaos.Cast {
 	return c
 }
 
-// recovers waits until every lane has started something since then. Nobody promises that on a machine on which
-// questions cannot be answered in time.
+// recovers waits until every lane has started something since then.
 func (w *world) recovers(since time.Time) {
 	lanes := slices.DeleteFunc(slices.Clone(w.lanes), func(lane string) bool { return lane == "asynqmw" }) // its tasks are accounted for
-	if eventually(func() bool { return len(w.recorder.Idle(lanes, since)) == 0 }) {
+	w.comes("all is well again, and nothing runs", func() []string { return w.recorder.Idle(lanes, since) })
+}
+
+// revocations has every device revoked, while all is well, until every lane has felt it. A Keep that happens to be
+// waiting just then does not say why, so that a few tries may be needed.
+func (w *world) revocations() {
+	missing := w.lanes
+	for try := 0; try < 5 && len(missing) > 0; try++ {
+		since := time.Now()
+		for _, device := range w.devices {
+			must(w.t, w.do(chaos.Step{Kind: chaos.Revoke, Device: device}))
+		}
+		_ = pause(context.Background(), 2*pace.Bound())
+		missing = w.recorder.Unseen(missing, guard.CodeDeviceRevoked, since)
+		w.heal()
+		w.recovers(time.Now())
+	}
+	if len(missing) > 0 {
+		w.t.Errorf("all was revoked, and nobody knows of it in %v", missing)
+	}
+}
+
+// comes waits until no lane is missing any more. Nobody promises that on a machine on which questions cannot be
+// answered in time.
+func (w *world) comes(what string, missing func() []string) {
+	began := time.Now()
+	if eventually(func() bool { return len(missing()) == 0 }) {
 		return
 	}
-	idle, stood := w.recorder.Idle(lanes, since), w.machine.Machine().Late(since, time.Now())
-	if stood > time.Since(since)/5 {
-		w.t.Logf("%v after all is well again nothing runs in %v; but the machine stood for %v of it", patience, idle, stood)
+	stood := w.machine.Machine().Late(began, time.Now())
+	if stood > time.Since(began)/5 {
+		w.t.Logf("%v long: %s in %v; but the machine stood for %v of it", patience, what, missing(), stood)
 		return
 	}
-	w.t.Errorf("%v after all is well again nothing runs in %v", patience, idle)
+	w.t.Errorf("%v long: %s in %v (the machine stood for %v of it)", patience, what, missing(), stood)
 }
 
 // trial is one fault.
@@ -132,7 +157,7 @@ func trials(w *world) (all []*trial) {
 		all = append(all, &trial{kind: chaos.AtServer, name: f.Name, tls: f.NeedsTLS || strings.HasPrefix(f.Name, "DNS"), mild: f.Name == "answers out of order", rests: f.RetryAfter})
 	}
 	for _, name := range seamFaults() {
-		all = append(all, &trial{kind: chaos.AtSeam, name: name, mild: name == "ignores its context"})
+		all = append(all, &trial{kind: chaos.AtSeam, name: name, mild: name == "ignores its context" || name == "takes its time" || name == "names an end"})
 	}
 	for _, state := range []string{"disabled", "frozen", "inactive", "expired", "unavailable"} {
 		all = append(all, &trial{kind: chaos.SwitchState, name: state})
@@ -182,6 +207,7 @@ func (w *world) each(trials []*trial) chaos.Findings {
 		w.heal()
 	}
 	w.recovers(time.Now())
+	w.revocations()
 	w.drain()
 	h := w.finish()
 	for _, f := range trials {
@@ -197,6 +223,9 @@ func (f *trial) bites(h chaos.History) bool {
 	return slices.ContainsFunc(h.Calls, func(c chaos.Call) bool {
 		allowed := !c.Failed && !c.GivenUp && c.Decision.Allowed && c.Decision.Code == guard.CodeAllow &&
 			(c.Decision.DeviceID == "" || c.Decision.DeviceID == c.Device)
+		if c.GivenUp && !c.TimedOut {
+			return false // its callers have left
+		}
 		return c.Sent.After(f.from) && c.Sent.Before(f.until) && !allowed && c.Decision.Code != guard.CodeDeviceRevoked
 	})
 }

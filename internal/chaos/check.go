@@ -16,6 +16,7 @@ type Findings struct {
 	Stopped            int // by the guard, while the function ran
 	ByLine             int // of those, after which the next thing due was the stop line itself
 	Answered, Unasked  int // questions that were decided, and those that brought nothing
+	Strict             int // of those that were stopped, where the machine excuses no more than the tolerance
 	Late, LateByItself Spread
 	Machine            time.Duration // the longest stretch in which the process did nothing
 }
@@ -38,6 +39,7 @@ func (f *Findings) Add(g Findings) {
 	f.Problems = append(f.Problems, g.Problems...)
 	f.Started, f.Refused, f.Stopped, f.ByLine = f.Started+g.Started, f.Refused+g.Refused, f.Stopped+g.Stopped, f.ByLine+g.ByLine
 	f.Answered, f.Unasked = f.Answered+g.Answered, f.Unasked+g.Unasked
+	f.Strict += g.Strict
 	f.Late, f.LateByItself = append(f.Late, g.Late...), append(f.LateByItself, g.LateByItself...)
 	f.Machine = max(f.Machine, g.Machine)
 }
@@ -46,8 +48,8 @@ func (f *Findings) Add(g Findings) {
 // it; «by itself» is what remains of that without what the machine was late by.
 func (f Findings) String() string {
 	return fmt.Sprintf("%d runs started, %d refused, %d stopped (%d at a stop line); %d questions decided, %d not; "+
-		"contexts ended late by %v; by itself by %v; the machine stood for %v at worst",
-		f.Started, f.Refused, f.Stopped, f.ByLine, f.Answered, f.Unasked, f.Late, f.LateByItself, f.Machine.Round(10*time.Microsecond))
+		"%d of the stops judged strictly; contexts ended late by %v; by itself by %v; the machine stood for %v at worst",
+		f.Started, f.Refused, f.Stopped, f.ByLine, f.Answered, f.Unasked, f.Strict, f.Late, f.LateByItself, f.Machine.Round(10*time.Microsecond))
 }
 
 // Check judges a history by the guard's contract. It changes nothing and looks at nothing else.
@@ -133,20 +135,29 @@ func (c *checker) run(w *Run) {
 // oneAtATime judges the questions about one device (L1). One that was given up may go on beside the
 // one that comes after it, and may even be seen only then, where its goroutine had no processor.
 func (c *checker) oneAtATime(calls []*Call) {
-	for i := 1; i < len(calls); i++ {
-		before, after := calls[i-1], calls[i]
+	for i, before := 1, (*Call)(nil); i < len(calls); i++ {
+		after := calls[i]
+		if b := calls[i-1]; before == nil || !b.stale(before) {
+			before = b
+		}
 		over := before.Returned
 		if over.IsZero() || before.GivenUp && !before.Deadline.IsZero() && before.Deadline.Before(over) {
 			over = before.Deadline
 		}
-		stale := after.TimedOut && !after.Deadline.After(before.Sent)
-		if !before.GivenUp && !stale && after.Sent.Before(over) {
+		given := before.GivenUp && !before.TimedOut // by its callers, at a time that is not known
+		if before.TimedOut {
+			over = over.Add(-time.Millisecond) // the deadline is the guard's clock's
+		}
+		if !given && !after.stale(before) && after.Sent.Before(over) {
 			c.found.Problems = append(c.found.Problems, fmt.Sprintf(
 				"L1: %s asked about %s at %s, until %s, while a question from %s was in flight, which was answered at %s",
 				after.Guard, after.Device, clock(after.Sent), clock(after.Deadline), clock(before.Sent), clock(before.Returned)))
 		}
 	}
 }
+
+// stale tells whether a call had been given up before another was sent, and was seen only then.
+func (c *Call) stale(before *Call) bool { return c.GivenUp && !c.Deadline.After(before.Sent) }
 
 // secrets looks for them wherever there is a text (S8).
 func (c *checker) secrets() {

@@ -14,10 +14,15 @@ func (c *checker) start(w *Run) *Call {
 		c.complainf(w, "S1: started on the request %q, which brought no ALLOW for this device%s", w.RequestID, c.seen(w.RequestID))
 		return nil
 	}
-	if age := w.Called.Sub(backing.Sent); age > terms.MaxAge {
-		c.complainf(w, "S1: started on a permission that was %v old, at most %v is allowed", age, terms.MaxAge)
+	most := terms.MaxAge
+	if w.Again {
+		most += c.excuse(backing.Sent, w.Called, nil) // the guard knew of the denial a moment before it was seen to tell
 	}
-	if late := w.Began.Sub(backing.Sent.Add(terms.Bound())); late > c.excuse(backing.Sent.Add(terms.Bound()), w.Began, backing) {
+	if age := w.Called.Sub(backing.Sent); age > most {
+		c.complainf(w, "S1: started on a permission that was %v old, at most %v is allowed", age, most)
+	}
+	if line := terms.Line(*backing); w.Began.Sub(line) > c.excuse(line, w.Began, backing) {
+		late := w.Began.Sub(line)
 		c.complainf(w, "S1: started %v after its permission had ended", late)
 	}
 	v, decided := c.verdicts[w.RequestID]
@@ -54,15 +59,20 @@ func (c *checker) seen(requestID string) string {
 	return ""
 }
 
+// handOver is how long an answer may take from where it is recorded to the guard, which learns it then.
+const handOver = 5 * time.Millisecond
+
 // overtaken judges whether the ALLOW still counted: not where a denial had been learnt since its request
 // was sent, and before it came, or before Run was called (S3, S5).
 func (c *checker) overtaken(w *Run, backing *Call) {
 	for _, denial := range c.denialsOf(w) {
 		learnt := denial.Returned
 		since := latest(backing.Returned, w.Called).Sub(learnt)
-		if learnt.After(backing.Sent) && since > c.excuse(learnt, learnt.Add(since), nil) {
+		overtaken := since > handOver+c.machine(learnt, learnt.Add(since), nil)
+		late := w.Began.Sub(learnt)
+		if learnt.After(backing.Sent) && (overtaken || late > c.excuse(learnt, w.Began, nil)) {
 			c.complainf(w, "S5: started on an ALLOW asked for at %s, %v after %s was learnt",
-				clock(backing.Sent), since, denial.Decision.Code)
+				clock(backing.Sent), late, denial.Decision.Code)
 			return
 		}
 	}

@@ -3,6 +3,8 @@ package chaos
 import (
 	"slices"
 	"time"
+
+	"github.com/execguard/execguard/guard"
 )
 
 // due is when a run had to be told to stop, at the latest.
@@ -30,6 +32,9 @@ func (c *checker) stop(w *Run, backing *Call) {
 	}
 	lifted := c.lifted(d.at)
 	late := told.Sub(lifted)
+	if !w.Told.IsZero() && !w.Own && c.Machine.Late(lifted, lifted.Add(3*c.Tolerance)) <= c.Tolerance {
+		c.found.Strict++ // had it been live for three times the tolerance, it would have been said
+	}
 	if late <= 0 {
 		return
 	}
@@ -47,15 +52,17 @@ func (c *checker) due(w *Run, backing *Call) due {
 	terms := c.Guards[w.Guard]
 	line := backing
 	for _, call := range c.calls[subject{w.Guard, w.Device}] {
-		at := line.Sent.Add(terms.Bound())
+		at := terms.Line(*line)
 		if call.allows() && c.genuine(call) && call.Sent.After(line.Sent) && call.Returned.Before(at) {
 			line = call
 		}
 	}
-	d := due{line.Sent.Add(terms.Bound()), "the stop line", line}
+	d := due{terms.Line(*line), "the stop line", line}
 	for _, denial := range c.denialsOf(w) {
-		if denial.Returned.After(w.Began) && denial.Returned.Before(d.at) {
-			d = due{denial.Returned, string(denial.Decision.Code) + " was learnt", nil}
+		// Since its ALLOW was asked for, and not since it began: what is learnt in between comes too late to
+		// refuse it, and has to stop it at once.
+		if at := latest(denial.Returned, w.Began); denial.Returned.After(backing.Sent) && at.Before(d.at) {
+			d = due{at, string(denial.Decision.Code) + " was learnt", nil}
 		}
 	}
 	if w.Alone && terms.Budget == 0 {
@@ -122,7 +129,18 @@ func (c *checker) outcome(w *Run) {
 		return
 	}
 	stopped := !w.Told.IsZero() && !w.Own
+	if stopped && w.Cause.Denied {
+		c.founded(w, w.Cause, w.Told)
+	}
+	if w.Calls > 1 {
+		c.complainf(w, "its function was called %d times", w.Calls)
+	}
+	if !w.Kept && w.Loose {
+		c.complainf(w, "its context was live when Run had returned")
+	}
 	switch {
+	case stopped && w.Seen.Text != "" && !w.Seen.Denied && !w.Seen.Closed:
+		c.complainf(w, "its context ended with %s, and the handler saw %s", w.Cause.Text, w.Seen.Text)
 	case stopped && !w.Cause.Denied && !w.Cause.Closed:
 		c.complainf(w, "its context ended, and the cause is none of the guard's: %s", w.Cause.Text)
 	case stopped && w.Cause.Denied && !w.Cause.InFlight:
@@ -134,6 +152,14 @@ func (c *checker) outcome(w *Run) {
 		c.complainf(w, "it was stopped, and Run returned no denial in flight: %q", w.Result.Text)
 	case stopped && w.Cause.Closed && !w.Result.Closed:
 		c.complainf(w, "the guard was closed, and Run did not say so: %q", w.Result.Text)
+	case stopped && w.Cause.Denied && w.Cause.Code != w.Result.Code:
+		c.complainf(w, "its context says %s, and Run %s", w.Cause.Code, w.Result.Code)
+	case w.Lost:
+		c.complainf(w, "what the function returned is not found in what Run returned: %s", w.Result.Text)
+	case !stopped && w.Result.Denied && w.Result.InFlight && w.Changed:
+		c.founded(w, w.Result, w.Back) // the function returned after its line, or when it was about to be told
+	case !stopped && w.Changed && !w.Result.Closed:
+		c.complainf(w, "nobody has stopped it, and Run did not return what the function returned: %s", w.Result.Text)
 	case w.Result.Denied && w.Result.InFlight && w.Result.Canceled:
 		c.complainf(w, "a denial that Run returned matches context.Canceled: %s", w.Result.Text)
 	}
@@ -145,9 +171,44 @@ func (c *checker) refused(w *Run) {
 	case w.Kept:
 	case w.Result.Text == "":
 		c.complainf(w, "its function was not called, and Run returned nil")
+	case !w.Result.Denied && !w.Result.Closed && !w.Own:
+		c.complainf(w, "its function was not called, and Run returned neither a denial nor what ended its caller's context: %q", w.Result.Text)
 	case w.Result.Denied && w.Result.InFlight:
 		c.complainf(w, "its function was not called, and Run returned a denial in flight: %s", w.Result.Text)
 	case w.Result.Denied && w.Result.Canceled:
 		c.complainf(w, "a denial matches context.Canceled: %s", w.Result.Text)
+	}
+}
+
+// founded judges whether a denial in flight is one that the guard has learnt (S3): with that code, or where it could
+// not ask, with a question that brought nothing, or at the line.
+func (c *checker) founded(w *Run, end End, at time.Time) {
+	if end.Code != guard.CodeSystemUnavailable {
+		for _, denial := range c.denialsOf(w) {
+			if denial.Decision.Code == end.Code && denial.Returned.After(w.Called) && !denial.Returned.After(at) {
+				return
+			}
+		}
+		c.complainf(w, "S3: it was stopped with %s, which nobody has said", end.Code)
+		return
+	}
+	terms := c.Guards[w.Guard]
+	lines, over := 0, false
+	for _, call := range c.calls[subject{w.Guard, w.Device}] {
+		switch {
+		case call.allows():
+			if line := terms.Line(*call); call.Returned.Before(at) {
+				lines, over = lines+1, !at.Before(line.Add(-2*time.Millisecond)) // the clock that ends it is the guard's
+			}
+		case call.denies():
+		case call.Sent.Before(at) && call.Sent.After(at.Add(-2*terms.Bound()-c.Tolerance-c.machine(w.Began, at, nil))):
+			return
+		}
+	}
+	if c.Machine.Late(at.Add(-terms.Bound()), at) > terms.Timeout/2 {
+		return // a question may have been given up before its goroutine had a processor: nobody has seen it
+	}
+	if lines == 0 || !over {
+		c.complainf(w, "S3: it was stopped because the authority could not be asked, at %s, when it had been asked", clock(at))
 	}
 }

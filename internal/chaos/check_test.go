@@ -31,7 +31,7 @@ func calm() chaos.History {
 		Runs: []chaos.Run{{
 			Lane: "run", Guard: "g", Device: "d", Called: at(0), Began: at(10 * ms), RequestID: "r1", Left: at(200 * ms), Back: at(201 * ms),
 		}},
-		Secrets: []string{"org_secret"}, Tolerance: tolerance, Obedient: true,
+		Secrets: []string{"org_secret"}, Tolerance: 50 * ms, Obedient: true,
 	}
 }
 
@@ -67,6 +67,12 @@ func stopped(w *chaos.Run, told time.Duration, code guard.Code) {
 	w.Told, w.Left, w.Back = at(told), at(told+ms), at(told+2*ms)
 	w.Cause = chaos.End{Denied: true, InFlight: true, Canceled: true, Code: code, Text: "stopped"}
 	w.Result = chaos.End{Denied: true, InFlight: true, Code: code, Text: "stopped"}
+}
+
+// revokedAt has the run told to stop at an instant, by a denial that was learnt right before.
+func revokedAt(h *chaos.History, told time.Duration) {
+	h.Calls[1] = deny(guard.CodeDeviceRevoked, told-5*ms, told-ms)
+	stopped(&h.Runs[0], told, guard.CodeDeviceRevoked)
 }
 
 func revoked(from, to time.Duration) chaos.Change {
@@ -168,6 +174,18 @@ var right = map[string]func(h *chaos.History){
 	"a question that was seen only when it had been given up": func(h *chaos.History) {
 		c := silence(20 * ms)
 		c.Sent, c.Returned = at(105*ms), at(106*ms)
+		h.Calls = append(h.Calls, c)
+	},
+	"started on an ALLOW right before a denial, and stopped by it at once": func(h *chaos.History) {
+		c := deny(guard.CodeOrgDisabled, 8*ms, 10*ms)
+		c.Device = "e"
+		h.Calls = append(h.Calls, c)
+		h.Runs[0].Began = at(12 * ms) // the guard had begun it at 9 ms
+		stopped(&h.Runs[0], 13*ms, guard.CodeOrgDisabled)
+	},
+	"a question that nobody wanted any more, given up at its deadline, and seen only after the next was sent": func(h *chaos.History) {
+		c := silence(20 * ms) // until 100 ms
+		c.Sent, c.Returned, c.TimedOut = at(105*ms), at(106*ms), false
 		h.Calls = append(h.Calls, c)
 	},
 	"a stretch of a Keep": func(h *chaos.History) {

@@ -54,20 +54,20 @@ var wrong = map[string]struct {
 		h.Guards["g"] = chaos.Terms{Interval: 100 * ms, Timeout: 80 * ms, MaxAge: 100 * ms}
 		h.Calls = []chaos.Call{h.Calls[0], deny(guard.CodeDeviceRevoked, 20*ms, 25*ms), h.Calls[1]}
 		h.Runs[0].Called, h.Runs[0].Began = at(90*ms), at(90*ms)
-	}, "S5", 0},
+	}, "S5", 2},
 	"reused over the organisation's denial of another device": {func(h *chaos.History) {
 		h.Guards["g"] = chaos.Terms{Interval: 100 * ms, Timeout: 80 * ms, MaxAge: 100 * ms}
 		c := deny(guard.CodePlanFrozen, 20*ms, 25*ms)
 		c.Device = "e"
 		h.Calls = append(h.Calls, c)
 		h.Runs[0].Called, h.Runs[0].Began = at(90*ms), at(90*ms)
-	}, "S5", 0},
+	}, "S5", 2},
 	"an ALLOW that was overtaken by the organisation's denial of another device": {func(h *chaos.History) {
 		c := deny(guard.CodePlanFrozen, 2*ms, 6*ms)
 		c.Device = "e"
 		h.Calls = append(h.Calls, c)
 		h.Calls[0].Returned, h.Runs[0].Began = at(60*ms), at(61*ms)
-	}, "S5", 0},
+	}, "S5", 2},
 	"live past the line": {func(h *chaos.History) {
 		h.Calls = h.Calls[:1]
 		stopped(&h.Runs[0], 240*ms, guard.CodeSystemUnavailable)
@@ -134,26 +134,26 @@ var wrong = map[string]struct {
 		stopped(&h.Runs[0], 240*ms, guard.CodeSystemUnavailable)
 	}, "after the stop line", 0},
 	"a function that knows nothing of the stop": {func(h *chaos.History) {
-		stopped(&h.Runs[0], 50*ms, guard.CodeDeviceRevoked)
+		revokedAt(h, 50*ms)
 		h.Runs[0].Left, h.Runs[0].Back = at(101*ms), at(102*ms)
 	}, "was given another one", 0},
 	"without a cause": {func(h *chaos.History) {
 		h.Runs[0].Told, h.Runs[0].Cause = at(199*ms), chaos.End{Canceled: true, Text: "context canceled"}
 	}, "none of the guard's", 0},
 	"a cause that is not in flight": {func(h *chaos.History) {
-		stopped(&h.Runs[0], 50*ms, guard.CodeDeviceRevoked)
+		revokedAt(h, 50*ms)
 		h.Runs[0].Cause.InFlight = false
 	}, "none in flight", 0},
 	"a cause that is not Canceled": {func(h *chaos.History) {
-		stopped(&h.Runs[0], 50*ms, guard.CodeDeviceRevoked)
+		revokedAt(h, 50*ms)
 		h.Runs[0].Cause.Canceled = false
 	}, "does not match context.Canceled", 0},
 	"Run returns nil for a stop": {func(h *chaos.History) {
-		stopped(&h.Runs[0], 50*ms, guard.CodeDeviceRevoked)
+		revokedAt(h, 50*ms)
 		h.Runs[0].Result = chaos.End{}
 	}, "Run returned no denial in flight", 0},
 	"Run returns Canceled for a stop": {func(h *chaos.History) {
-		stopped(&h.Runs[0], 50*ms, guard.CodeDeviceRevoked)
+		revokedAt(h, 50*ms)
 		h.Runs[0].Result.Canceled = true
 	}, "matches context.Canceled", 0},
 	"Run returns nil for a closed guard": {func(h *chaos.History) {
@@ -180,7 +180,7 @@ var wrong = map[string]struct {
 	"a secret in an error":   {func(h *chaos.History) { h.Calls = append(h.Calls, silence(150*ms)); h.Calls[2].Text = "key org_secret" }, "S8", 0},
 	"a secret in a decision": {func(h *chaos.History) { h.Calls[1].Decision.Reason = "key org_secret" }, "S8", 2},
 	"a secret in a cause": {func(h *chaos.History) {
-		stopped(&h.Runs[0], 50*ms, guard.CodeDeviceRevoked)
+		revokedAt(h, 50*ms)
 		h.Runs[0].Cause.Text = "key org_secret"
 	}, "S8", 0},
 	"a secret in what Run returns": {func(h *chaos.History) { h.Runs[0].Result.Text = "key org_secret" }, "S8", 0},

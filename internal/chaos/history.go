@@ -32,6 +32,15 @@ type Terms struct {
 // Bound is how long after the request of the last ALLOW work may go on.
 func (t Terms) Bound() time.Duration { return t.Interval + t.Timeout + t.Budget }
 
+// Line is when the permission of an ALLOW ends: at the stop line, or where the authority says so if that is earlier (S10).
+func (t Terms) Line(c Call) time.Time {
+	line := c.Sent.Add(t.Bound())
+	if end := c.Decision.ExpiresAt; !end.IsZero() {
+		line = earliest(line, end)
+	}
+	return line
+}
+
 // Call is one question of a guard, as it was seen between the guard and its client.
 type Call struct {
 	Guard, Device string
@@ -94,6 +103,12 @@ type Run struct {
 	Back      time.Time // Run returned; zero: it has not
 	Result    End       // what Run returned
 	Kept      bool      // it is one stretch of a Keep, which does not say what became of it: there is no Result
+	Again     bool      // and not the first: Called is when the one before was seen to be told to stop
+	Calls     int       // how often the function was called
+	Changed   bool      // Run did not return just what the function returned
+	Lost      bool      // what the function returned, and that is more than Canceled, is not found in what Run returned
+	Loose     bool      // the function's context was live when Run had returned
+	Seen      End       // the cause of the context that the handler has, behind an adapter, when it obeyed it
 	Alone     bool      // nobody else asks about the device: what cannot be asked, the watch could not
 }
 

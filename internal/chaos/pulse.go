@@ -42,24 +42,32 @@ func (m Machine) Late(from, to time.Time) time.Duration {
 	if !from.Before(to) {
 		return 0
 	}
+	all, most := sum(m.Gaps, from, to)
 	longest := time.Duration(0)
 	for _, waits := range m.Waits {
-		longest = max(longest, sum(waits, from, to))
+		its, most1 := sum(waits, from, to)
+		longest, most = max(longest, its), max(most, most1)
 	}
-	return min(sum(m.Gaps, from, to)+longest, to.Sub(from)) // the two may be the same in part
+	return min(all+longest, handOns*most, to.Sub(from)) // the two may be the same in part
 }
+
+// handOns is how many times one goroutine has to wake another, at most, until what is due is done and seen: a
+// timer, who holds the lock, who tells the runs, a context's child, who notes it. Each may wait for as long as
+// anything has waited in that time, and not for longer: many short waits are no excuse for a long one.
+const handOns = 16
 
 // sum is how much of the time between two instants lies in stretches, which are in the order of their ends. None
 // is longer than longestStretch, so that those that end much later need not be looked at.
-func sum(stretches []Stretch, from, to time.Time) (all time.Duration) {
+func sum(stretches []Stretch, from, to time.Time) (all, most time.Duration) {
 	first, _ := slices.BinarySearchFunc(stretches, from, func(s Stretch, t time.Time) int { return s.To.Compare(t) })
 	for _, s := range stretches[first:] {
 		if s.To.Sub(to) > longestStretch {
 			break
 		}
-		all += s.overlap(from, to)
+		o := s.overlap(from, to)
+		all, most = all+o, max(most, o)
 	}
-	return all
+	return all, most
 }
 
 // Worst is the longest stretch in which nothing was done.
@@ -140,7 +148,7 @@ func (p *Pulse) beat() {
 	defer p.mu.Unlock()
 	now := time.Now()
 	if now.Sub(p.last) > 2*pulseEvery {
-		p.machine.Gaps = append(p.machine.Gaps, Stretch{p.last, now})
+		p.machine.Gaps = append(p.machine.Gaps, Stretch{p.last.Add(pulseEvery), now}) // what it is late by
 	}
 	p.last = now
 	waited := waitedSoFar()

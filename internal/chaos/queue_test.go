@@ -35,7 +35,7 @@ func (w *world) asynqLane(lane string) {
 	conn := asynq.RedisClientOpt{Addr: redis.Addr()}
 	q := &queue{client: asynq.NewClient(conn), inspector: asynq.NewInspector(conn), pending: map[string]bool{}}
 	guarded := asynqmw.New(w.runner(lane, pace, false, false), asynqmw.Fixed(lane), asynqmw.WithInspector(q.inspector))(
-		asynq.HandlerFunc(func(ctx context.Context, _ *asynq.Task) error { return pause(ctx, rand.N(100*ms)) }))
+		asynq.HandlerFunc(func(ctx context.Context, _ *asynq.Task) error { return w.toil(ctx, 250*ms) }))
 	srv := asynq.NewServer(conn, asynqmw.Configure(asynq.Config{
 		Concurrency: 4, LogLevel: asynq.FatalLevel, TaskCheckInterval: 40 * ms, DelayedTaskCheckInterval: 100 * ms, ShutdownTimeout: 500 * ms,
 	}))
@@ -131,4 +131,11 @@ func (q *queue) left() string {
 		return fmt.Sprintf("%d tasks are left though all were done", info.Size)
 	}
 	return ""
+}
+
+// toil is hold for work that must be done in the end.
+func (w *world) toil(ctx context.Context, most time.Duration) error {
+	err := pause(ctx, rand.N(most))
+	w.recorder.Saw(ctx)
+	return err
 }

@@ -59,6 +59,19 @@ func (r *Recorder) Idle(lanes []string, since time.Time) (idle []string) {
 	return idle
 }
 
+// Unseen returns those of the lanes in which since then no run was refused or stopped with a code.
+func (r *Recorder) Unseen(lanes []string, code guard.Code, since time.Time) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	unseen := slices.Clone(lanes)
+	for _, w := range r.runs {
+		if w.Told.After(since) && w.Cause.Code == code || w.Back.After(since) && w.Result.Code == code {
+			unseen = slices.DeleteFunc(unseen, func(lane string) bool { return lane == w.Lane })
+		}
+	}
+	return unseen
+}
+
 // History returns what was recorded so far, as a copy.
 func (r *Recorder) History(tolerance time.Duration, secrets ...string) History {
 	machine := r.pulse.Machine()
@@ -117,7 +130,7 @@ func (r *Recorder) answer(ctx context.Context, c *Call, terms Terms, d guard.Dec
 	c.TimedOut = c.GivenUp && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 	c.Decision, c.Failed, c.Text = d, err != nil || panicked, text
 	if c.allows() {
-		time.AfterFunc(time.Until(c.Sent.Add(terms.Bound())), func() { r.rang(c) })
+		time.AfterFunc(time.Until(terms.Line(*c)), func() { r.rang(c) })
 	}
 }
 

@@ -120,7 +120,7 @@ func TestRecorder(t *testing.T) {
 			return nil
 		})
 		h := r.recorder.History(tolerance)
-		if len(h.Runs) != 2 || !h.Runs[0].Kept || h.Runs[1].Called != h.Runs[0].Back || !h.Runs[0].Cause.Denied || h.Runs[1].RequestID != "r2" {
+		if len(h.Runs) != 2 || !h.Runs[0].Kept || h.Runs[0].Again || !h.Runs[1].Again || h.Runs[1].Called != h.Runs[0].Told || !h.Runs[0].Cause.Denied || h.Runs[1].RequestID != "r2" {
 			t.Errorf("%+v", h.Runs)
 		}
 	}))

@@ -1,8 +1,10 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
 	"github.com/execguard/execguard/guard"
@@ -28,21 +30,58 @@ func (r *Recorder) Runner(lane, name string, g *guard.Guard, alone bool) *Runner
 // Run is guard.Guard's.
 func (r *Runner) Run(ctx context.Context, device string, fn func(ctx context.Context) error) (err error) {
 	w := r.run(device, time.Now())
-	defer func() { r.recorder.back(w, err) }()
-	return r.Guard.Run(ctx, device, func(under context.Context) error { return r.recorder.within(ctx, under, w, fn) })
+	var work error
+	var under context.Context
+	defer func() { r.recorder.backFrom(ctx, under, w, work, err) }()
+	return r.Guard.Run(ctx, device, func(run context.Context) error {
+		under = run //nolint:fatcontext // to look at once, when Run has returned
+		work = r.recorder.within(ctx, run, w, fn)
+		return work
+	})
+}
+
+// backFrom is back, with what became of what the function returned.
+func (r *Recorder) backFrom(ctx, under context.Context, w *Run, work, err error) {
+	r.back(w, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.Own = w.Own || w.Began.IsZero() && ctx.Err() != nil
+	w.Loose = under != nil && under.Err() == nil
+	w.Changed = !w.Began.IsZero() && !same(err, work)
+	w.Lost = work != nil && !errors.Is(work, context.Canceled) && !errors.Is(err, work)
+}
+
+// same tells whether two errors are one and the same, and not only alike.
+func same(a, b error) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return reflect.TypeOf(a).Comparable() && a == b //nolint:errorlint // just that
+}
+
+type runKey struct{}
+
+// Saw records what the end of a handler's context looks like to the handler, whatever an adapter has made of the
+// context.
+func (r *Recorder) Saw(ctx context.Context) {
+	w, ok := ctx.Value(runKey{}).(*Run)
+	if !ok || ctx.Err() == nil {
+		return
+	}
+	seen := EndOf(context.Cause(ctx))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.Seen = seen
 }
 
 // Keep is guard.Guard's. Each call of fn is recorded as a run, which counts as called when the one
-// before had come back.
+// before was told to stop: from then on the Keep may go on with whatever ALLOW is asked for.
 func (r *Runner) Keep(ctx context.Context, device string, fn func(ctx context.Context) error) error {
-	called := time.Now()
+	called, again := time.Now(), false
 	return r.Guard.Keep(ctx, device, func(under context.Context) error {
 		w := r.run(device, called)
-		w.Kept = true
-		defer func() {
-			called = time.Now()
-			r.recorder.back(w, nil)
-		}()
+		w.Kept, w.Again = true, again
+		defer func() { called, again = r.recorder.back(w, nil), true }()
 		return r.recorder.within(ctx, under, w, fn)
 	})
 }
@@ -61,7 +100,7 @@ func (r *Recorder) within(ctx, under context.Context, w *Run, fn func(ctx contex
 	began := time.Now()
 	d, _ := guard.DecisionFrom(under)
 	r.mu.Lock()
-	w.Began, w.RequestID = began, d.RequestID
+	w.Began, w.RequestID, w.Calls = began, d.RequestID, w.Calls+1
 	r.live[w], r.latest[w.Lane] = true, began
 	r.mu.Unlock()
 	told := make(chan struct{})
@@ -82,7 +121,7 @@ func (r *Recorder) within(ctx, under context.Context, w *Run, fn func(ctx contex
 		w.Left = left
 		delete(r.live, w)
 	}()
-	return fn(under)
+	return fn(context.WithValue(under, runKey{}, w))
 }
 
 // told records that the context has ended.
@@ -94,12 +133,14 @@ func (r *Recorder) told(ctx, under context.Context, w *Run) {
 	w.Told, w.Own, w.Cause = now, ctx.Err() != nil, EndOf(context.Cause(under))
 }
 
-// back records that Run has returned, or that a panic of the function goes through it.
-func (r *Recorder) back(w *Run, err error) {
+// back records that Run has returned, or that a panic of the function goes through it. It returns when
+// the run was told to stop, or else that very moment.
+func (r *Recorder) back(w *Run, err error) time.Time {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w.Back, w.Result = now, EndOf(err)
+	return cmp.Or(w.Told, now)
 }
 
 // EndOf takes an error of a guard apart, as Check wants to have it.

@@ -3,6 +3,7 @@ package chaos_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,7 @@ type seam struct {
 
 // seamFaults lists the faults that Set knows.
 func seamFaults() []string {
-	return []string{"panics", "ignores its context", "allows beside an error", "allows without a code", "speaks of another device", "is late"}
+	return []string{"panics", "ignores its context", "allows beside an error", "allows without a code", "speaks of another device", "is late", "takes its time", "names an end", "hangs"}
 }
 
 // Set has the validator go wrong in that way from now on; "" is right.
@@ -51,6 +52,14 @@ func spoil(ctx context.Context, fault string, d guard.Decision, err error) (guar
 		}
 	case "speaks of another device":
 		d.DeviceID = "somebody-else"
+	case "names an end": // in the middle of the interval, mostly
+		if d.Allowed {
+			d.ExpiresAt = time.Now().Add(20*ms + rand.N(100*ms))
+		}
+	case "takes its time": // so that answers overtake each other
+		_ = pause(ctx, rand.N(140*ms))
+	case "hangs": // and does not care that it was given up
+		_ = pause(context.WithoutCancel(ctx), 200*ms+rand.N(200*ms))
 	case "is late":
 		timer := time.NewTimer(time.Second)
 		defer timer.Stop()

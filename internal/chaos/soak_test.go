@@ -32,6 +32,7 @@ type soak struct {
 	guard   *guard.Guard
 	devices []*soaked
 	denied  []*soaked    // the one that has been denied for longest first
+	passed  int          // bounds, of devices that were denied all the while
 	began   atomic.Int64 // runs
 	stopped atomic.Int64
 	refused atomic.Int64
@@ -155,9 +156,12 @@ func (s *soak) revoke(d *soaked) {
 	}
 	must(s.t, second(s.org.Revoke(context.Background(), d.id)))
 	d.set(time.Now(), s.terms.Bound())
-	if s.denied = append(s.denied, d); len(s.denied) <= 1+len(s.devices)/20 {
+	s.denied = append(s.denied, d)
+	// Not before its bound has passed: until then nothing can be too late, and hold has nothing to judge.
+	if len(s.denied) <= 1+len(s.devices)/20 || !s.denied[0].deniedSince(time.Now().Add(-s.terms.Bound()-500*ms)) {
 		return
 	}
+	s.passed++
 	s.denied[0].set(time.Time{}, 0)
 	must(s.t, second(s.org.Unrevoke(context.Background(), s.denied[0].id)))
 	s.denied = s.denied[1:]
@@ -208,7 +212,7 @@ func (s *soak) judge(first, last state) {
 	if last.goroutines > first.goroutines+first.goroutines/10+50 {
 		s.t.Errorf("there are %d goroutines after %d", last.goroutines, first.goroutines)
 	}
-	if last.stopped == 0 || last.began == first.began {
+	if s.passed == 0 || last.stopped == 0 || last.began == first.began {
 		s.t.Errorf("too little was seen: %v", last)
 	}
 	s.finish()
