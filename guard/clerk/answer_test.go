@@ -93,6 +93,7 @@ func TestUndecided(t *testing.T) {
 		"404, no errors":  {canned(404, `{"errors":[]}`, "Retry-After", "7"), 404, true},
 		"404, odd errors": {canned(404, `{"errors":[{}]}`, "Retry-After", "7"), 404, true},
 		"401, texts":      {canned(401, `{"errors":["a"]}`, "Retry-After", "7"), 401, true},
+		"300":             {canned(300, refusalOf("several"), "Retry-After", "7"), 300, false},
 		"302":             {canned(302, refusalOf("moved"), "Retry-After", "7", "Location", "/"), 302, false},
 		"302 to nowhere":  {canned(302, `<html>`, "Retry-After", "7", "Location", "http://%zz"), 302, false},
 		"304":             {canned(304, ``, "Retry-After", "7"), 304, false},
@@ -134,21 +135,21 @@ func TestNonsense(t *testing.T) {
 			{theirs, other}, {`"id":"` + theirs + `",`, ``}, {`"object":"machine"`, `"object":"user"`}, {`"object":"machine",`, ``}, {`"object"`, `"Object"`},
 			{`"scoped_machines":[`, `"scoped_machines":[7,`}, {ours, "../x"}, {`"name":"worker"`, `"name":7`}, {`{"object"`, `{"id":"` + other + `","object"`},
 			{`{"object"`, `{"ID":"` + other + `","object"`}, {`{"object"`, `{"deleted":true,"object"`}, {`{"object"`, `{"errors":[],"object"`},
-			{`"created_at":1700000000000`, `"created_at":"now"`}, {"worker", "\xff"}, {`{"object"`, `[{"object"`}, {`60}]}`, `60}]}{}`}, {`60}]}`, ``},
+			{`"created_at":1700000000000`, `"created_at":"now"`}, {"worker", "\xff"}, {`{"object"`, `[{"object"`}, {`60}]}`, `60}]}{}`}, {`60}]}`, ``}, {`60}]}`, `60,"errors":[]}]}`},
 		},
 		"list": {
 			{`"data"`, `"Data"`}, {`"data":[`, `"data":[null,`}, {`"total_count":1`, `"total_count":null`}, {`"total_count":1`, `"total_count":-1`},
 			{`,"total_count":1`, ``}, {`"data":[`, `"data":{},"x":[`}, {theirs, "user_1"}, {`"total_count":1`, `"total_count":1e30`},
 		},
 		"create":     {{`"secret_key":"` + machine + `"`, `"secret_key":""`}, {`"secret_key"`, `"Secret_key"`}, {machine, "a b"}, {machine, key}, {theirs, "x"}},
-		"delete":     {{`"deleted":true`, `"deleted":false`}, {`,"deleted":true`, ``}, {theirs, other}, {`true`, `"true"`}},
+		"delete":     {{`"deleted":true`, `"deleted":false`}, {`,"deleted":true`, ``}, {theirs, other}, {`true`, `"true"`}, {`"machine"`, `"user"`}},
 		"secret key": {{machine, ""}, {`machine_secret_key`, `machine`}, {`"` + machine + `"`, "7"}},
 		"add scope":  {{theirs, other}, {ours, other}, {`{"object"`, `{"deleted":true,"object"`}},
 		"remove scope": {
 			{theirs, other}, {ours, other}, {`"deleted":true`, `"deleted":false`}, {`,"deleted":true`, ``}, {`true`, `1`},
 		},
 		"create token": {{opaque, ""}, {`"token"`, `"Token"`}, {opaque, "a\\nb"}},
-		"revoke token": {{`"revoked":true`, `"revoked":false`}, {tokenID, "mt_1"}},
+		"revoke token": {{`"revoked":true`, `"revoked":false`}, {tokenID, "mt_1"}, {theirs, "user_1"}, {`"expired":false,`, ``}},
 		"verify token": {
 			{`"revoked":false`, `"revoked":null`}, {`"revoked":false,`, ``}, {`"expired":false`, `"expired":"false"`}, {`"expired":false,`, ``},
 			{`"revoked":false`, `"revoked":true,"Revoked":false`}, {`"expired":false`, `"expired":true,"EXPIRED":false`}, {`"scopes"`, `"Scopes":["` + ours + `"],"scopes"`},
@@ -173,9 +174,9 @@ func TestNonsense(t *testing.T) {
 // A success is 200, of what changes something also another 2xx; 204 says nothing.
 func TestStatusOfSuccess(t *testing.T) {
 	for name, c := range calls() {
-		for _, status := range []int{200, 201, 202, 206} {
+		for _, status := range []int{101, 199, 200, 201, 202, 206} {
 			_, err := c.do(context.Background(), offline(t, canned(status, success(name))))
-			if good := status == 200 || !c.reads; (err == nil) != good {
+			if good := status == 200 || status > 200 && !c.reads; (err == nil) != good {
 				t.Errorf("%s %d: %v", name, status, err)
 			}
 		}

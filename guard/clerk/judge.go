@@ -150,7 +150,8 @@ func integer(o strictjson.Object, name string) (n int64, ok bool) {
 	if len(raw) == 0 || raw[0] == 'n' { // Unmarshal takes null for «leave it as it is»
 		return 0, false
 	}
-	return n, json.Unmarshal(raw, &n) == nil
+	err := json.Unmarshal(raw, &n) // before n is read: within one return the order is not specified
+	return n, err == nil
 }
 
 // machineOf is the SDK's machine as ours.

@@ -45,6 +45,23 @@ func TestTransportReadsTheBody(t *testing.T) {
 	}
 }
 
+// The body that the SDK has made is read and closed, as net/http asks of a transport.
+func TestTransportClosesTheBody(t *testing.T) {
+	x := &exchange{op: opCreate, key: newCredential("sk_test_key")}
+	body := &closed{Reader: strings.NewReader("{}")}
+	r, err := http.NewRequestWithContext(x.in(t.Context()), http.MethodPost, "https://api.clerk.com/v1/machines", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := (&transport{next: silent{}}).RoundTrip(r); err == nil {
+		answer.Body.Close()
+		t.Error("an answer")
+	}
+	if !body.closed {
+		t.Error("the body was left open")
+	}
+}
+
 type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }

@@ -80,13 +80,13 @@ func TestUndecidedDecisions(t *testing.T) {
 func TestBrokenRefusals(t *testing.T) {
 	for _, status := range []int{401, 403, 404} {
 		client := offline(t, transport(func(r *http.Request) (*http.Response, error) {
-			answer := reply(r, status, "", "Retry-After", "3")
+			answer := reply(r, status, "", "Retry-After", "3", "Clerk-Trace-Id", trace)
 			answer.Body = io.NopCloser(io.MultiReader(strings.NewReader(refusalOf("x")), iotest.ErrReader(io.ErrUnexpectedEOF)))
 			return answer, nil
 		}))
 		d, err := client.Validator().Validate(t.Context(), theirs)
 		wantUndecided(t, d, err)
-		if failed := wantError[*clerk.Error](t, err); failed.Status != status || d.RetryAfter != 3*time.Second || !errors.Is(err, io.ErrUnexpectedEOF) {
+		if failed := wantError[*clerk.Error](t, err); failed.Status != status || failed.TraceID != trace || d.RetryAfter != 3*time.Second || !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%d: %+v, %v", status, d, err)
 		}
 	}

@@ -169,6 +169,7 @@ func TestEntitlements(t *testing.T) {
 		`[{"name":"pro"},{"name":"sso"}]`:   false,
 		`["pro",{"code":"sso"}]`:            false,
 		`["pro","sso",""]`:                  false,
+		`["","pro","sso"]`:                  false,
 		`["pro","sso",null]`:                false,
 		`"pro sso"`:                         false,
 		`{"pro":true,"sso":true}`:           false,

@@ -43,6 +43,13 @@ func TestFingerprintFromTheMachineID(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { wantFingerprint(t, on(root, "host-7"), want) })
 	}
+	// A mount without optional fields, as a private one has it, is seen too.
+	bare := "36 35 98:0 / /etc/machine-id rw,noatime - tmpfs none rw\n"
+	wantFingerprint(t, on(and(bareMetal, "etc/machine-id", otherID, "var/lib/dbus/machine-id", machineID, "proc/self/mountinfo", bare), "host-7"), want)
+	inside := and(bareMetal, ".dockerenv", "", "proc/self/mountinfo", strings.Replace(bare, "tmpfs", "ext4", 1))
+	wantFingerprint(t, on(inside, "3f2a9c0d1e4b"), want)
+	// A variable that is empty is as good as unset.
+	wantFingerprint(t, on(bareMetal, "host-7", "container", "", "KUBERNETES_SERVICE_HOST", ""), want)
 	wantFingerprint(t, on(files(), "host-7"), salt("host", "host-7", app))
 	wantFingerprint(t, on(files("etc/machine-id", "uninitialized\n"), "host-7"), salt("host", "host-7", app))
 	wantNoFingerprint(t, on(files(), "localhost"), "neither an id nor a host name")

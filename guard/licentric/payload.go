@@ -37,7 +37,8 @@ func payload(text []byte) (License, error) {
 	if data.wrong != "" {
 		return License{}, fileError(FileMalformed, data.wrong)
 	}
-	return license, readMeta(&license, top.Raw("meta"))
+	err = readMeta(&license, top.Raw("meta")) // before license is read: within one return the order is not specified
+	return license, err
 }
 
 // readMeta reads the file's own life into license.

@@ -81,7 +81,7 @@ func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for value, want := range map[string]time.Duration{
 			"": 0, "0": 0, "7": 7 * time.Second, "86400": 24 * time.Hour, "86401": 24 * time.Hour, "99999999999999999999": 24 * time.Hour,
-			"-1": 0, "1.5": 0, "soon": 0, "7 s": 0,
+			"-1": 0, "1.5": 0, "soon": 0, "7 s": 0, "010": 10 * time.Second, "0x10": 0,
 			time.Now().Add(9 * time.Second).UTC().Format(http.TimeFormat):  9 * time.Second,
 			time.Now().Add(-9 * time.Second).UTC().Format(http.TimeFormat): 0,
 			time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat):      24 * time.Hour,

@@ -33,6 +33,10 @@ func TestHide(t *testing.T) {
 	if text := "nothing of it"; s.Hide(text) != text || s.In([]byte(text)) {
 		t.Error("found what is not there")
 	}
+	// In the middle of what is quoted, from its first sign to its last.
+	if got := s.Hide(fmt.Sprintf("%q", "a "+key+" b")); got != `"a `+httpapi.Redacted+` b"` {
+		t.Errorf("%s", got)
+	}
 }
 
 // Of two secrets that begin alike the longer one goes first, or its end would be left.
@@ -85,6 +89,7 @@ func TestJSON(t *testing.T) {
 		`{"secret":1}`:             `{"[redacted]":1}`,
 		`{"a":[123456,[1.0,"b"]]}`: `{"a":["[redacted]",[1.0,"b"]]}`,
 		`{"a":"\u0062"}`:           `{"a":"\u0062"}`,
+		`{"a": ["\u0062", 1]}`:     `{"a": ["\u0062", 1]}`,
 		`{"a": 1}`:                 `{"a": 1}`,
 		`{"secret`:                 ``,
 	} {
