@@ -16,3 +16,15 @@ func PutBackAtLast(i *asynq.Inspector, queue, id string, log asynq.Logger) {
 	p := &parking{returns: r, parkedTask: t, giveUp: time.Now(), place: noPlace, log: log}
 	p.putBack()
 }
+
+// LookAt has one look at a task that may be parked, and tells whether there is to be another.
+func LookAt(i *asynq.Inspector, queue, id string) (again bool, err error) {
+	p := &parking{returns: newReturns(i, time.Hour), parkedTask: parkedTask{queue, id}}
+	return p.unarchive()
+}
+
+// Left is how many parked tasks there are in the archive of a queue.
+func Left(i *asynq.Inspector, queue string) (int, error) {
+	ids, err := newReturns(i, time.Hour).left(queue)
+	return len(ids), err
+}

@@ -61,7 +61,7 @@ func TestNewCannotStopAPlainJob(t *testing.T) {
 			time.Sleep(time.Hour)
 			ended = true
 		})).Run()
-		f.log.want(t, slog.LevelWarn, "denied while it ran: a plain job cannot be stopped, and has run to its end", "code", "DEVICE_REVOKED")
+		f.log.want(t, slog.LevelWarn, "cronwrap: denied while it ran: a plain job cannot be stopped, and has run to its end", "code", "DEVICE_REVOKED")
 		if !ended {
 			t.Error("it was stopped")
 		}

@@ -219,6 +219,7 @@ func TestPanicsInTheLog(t *testing.T) {
 		"*grpcmw_test.secretive":         func() { explode(&secretive{"secret"}) },
 		"panicked: string":               func() { explode("secret") },
 		"assignment to entry in nil map": func() { none["secret"] = 1 },
+		"interface conversion":           func() { _ = any(t).(error) },
 	} {
 		_ = recovered(func() {
 			_ = handle(t.Context(), a, grpcmw.Fixed(device), func(any, grpc.ServerStream) error {

@@ -196,6 +196,8 @@ func (c *checker) founded(w *Run, end End, at time.Time) {
 	lines, over := 0, false
 	for _, call := range c.calls[subject{w.Guard, w.Device}] {
 		switch {
+		case call.allows() && c.hardly(call):
+			return
 		case call.allows():
 			if line := terms.Line(*call); call.Returned.Before(at) {
 				lines, over = lines+1, !at.Before(line.Add(-2*time.Millisecond)) // the clock that ends it is the guard's
@@ -211,4 +213,11 @@ func (c *checker) founded(w *Run, end End, at time.Time) {
 	if lines == 0 || !over {
 		c.complainf(w, "S3: it was stopped because the authority could not be asked, at %s, when it had been asked", clock(at))
 	}
+}
+
+// hardly tells whether an answer came so shortly before its deadline that the guard may have given the question up
+// when it got there.
+func (c *checker) hardly(call *Call) bool {
+	late := handOver + c.machine(call.Returned, call.Returned.Add(c.Tolerance), nil)
+	return !call.Deadline.IsZero() && call.Returned.Add(late).After(call.Deadline)
 }

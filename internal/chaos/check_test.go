@@ -188,6 +188,10 @@ var right = map[string]func(h *chaos.History){
 		c.Sent, c.Returned, c.TimedOut = at(105*ms), at(106*ms), false
 		h.Calls = append(h.Calls, c)
 	},
+	"given up when the answer was already on its way": func(h *chaos.History) {
+		h.Calls[1] = allow("r2", 20*ms, 98*ms) // until 100 ms
+		stopped(&h.Runs[0], 101*ms, guard.CodeSystemUnavailable)
+	},
 	"a stretch of a Keep": func(h *chaos.History) {
 		h.Calls[1] = deny(guard.CodeDeviceRevoked, 100*ms, 110*ms)
 		stopped(&h.Runs[0], 111*ms, guard.CodeDeviceRevoked)
