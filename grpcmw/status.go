@@ -58,13 +58,12 @@ const longestText = 256
 // text makes of a word of the authority's what can be sent, for protobuf takes only UTF-8, and what can
 // be printed in one line.
 func text(s string) string {
-	s = strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return unicode.ReplacementChar
 		}
-		return r
+		return r // which is that for what is no UTF-8
 	}, s[:min(len(s), longestText)])
-	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // FromError finds the denial in an error of a gRPC call: the guard's own where it was denied in this

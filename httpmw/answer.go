@@ -99,10 +99,7 @@ func (b *answerBody) pass(through func([]byte) (int, error), p []byte) (int, err
 // Close is io.Closer's. It returns the denial of a call that was cut before its end.
 func (b *answerBody) Close() error {
 	err := b.closeOnce()
-	if why := b.ended(); why != nil {
-		return b.end(why, err)
-	}
-	return b.end(nil, err)
+	return b.end(b.ended(), err)
 }
 
 // fail ends a call that has to end.
