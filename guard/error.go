@@ -20,8 +20,8 @@ var (
 )
 
 // DeniedError is the one type of every denial. errors.Is finds ErrDenied in it, ErrUnavailable
-// where Decision.Code is CodeSystemUnavailable, and whatever made the authority unavailable;
-// where InFlight is true also the function's own error, all of it but context.Canceled, so that
+// where Decision.Code is CodeSystemUnavailable, and whatever made the authority unavailable, all of it
+// but io.EOF, which readers take for a good end; where InFlight is true also the function's own error, all of it but context.Canceled, so that
 // who treats Canceled as harmless does not swallow a denial. It holds no secret of the guard's
 // and may be logged. Runs that were stopped together share it: do not change it.
 type DeniedError struct {

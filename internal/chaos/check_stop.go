@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/execguard/execguard/guard"
@@ -211,8 +212,19 @@ func (c *checker) founded(w *Run, end End, at time.Time) {
 		return // a question may have been given up before its goroutine had a processor: nobody has seen it
 	}
 	if lines == 0 || !over {
-		c.complainf(w, "S3: it was stopped because the authority could not be asked, at %s, when it had been asked", clock(at))
+		c.complainf(w, "S3: it was stopped because the authority could not be asked, at %s, when it had been asked%s", clock(at), c.asked(w, at))
 	}
+}
+
+// asked lists the questions about the device of a run that were under way while it was.
+func (c *checker) asked(w *Run, until time.Time) string {
+	var text strings.Builder
+	for _, call := range c.calls[subject{w.Guard, w.Device}] {
+		if !call.Returned.Before(w.Called) && call.Sent.Before(until) {
+			text.WriteString(c.seen(call.Decision.RequestID))
+		}
+	}
+	return text.String()
 }
 
 // hardly tells whether an answer came so shortly before its deadline that the guard may have given the question up
