@@ -197,6 +197,8 @@ func (c *checker) founded(w *Run, end End, at time.Time) {
 	lines, over := 0, false
 	for _, call := range c.calls[subject{w.Guard, w.Device}] {
 		switch {
+		case call.TimedOut && call.Sent.After(w.Called) && call.Deadline.Before(at.Add(handOver)):
+			return // whatever it said afterwards
 		case call.allows() && c.hardly(call):
 			return
 		case call.allows():

@@ -188,6 +188,11 @@ var right = map[string]func(h *chaos.History){
 		c.Sent, c.Returned, c.TimedOut = at(105*ms), at(106*ms), false
 		h.Calls = append(h.Calls, c)
 	},
+	"given up, and answered by a denial later": func(h *chaos.History) {
+		h.Calls[1] = deny(guard.CodeDeviceRevoked, 20*ms, 102*ms) // until 100 ms
+		h.Calls[1].GivenUp, h.Calls[1].TimedOut = true, true
+		stopped(&h.Runs[0], 101*ms, guard.CodeSystemUnavailable)
+	},
 	"given up when the answer was already on its way": func(h *chaos.History) {
 		h.Calls[1] = allow("r2", 20*ms, 98*ms) // until 100 ms
 		stopped(&h.Runs[0], 101*ms, guard.CodeSystemUnavailable)
