@@ -161,16 +161,24 @@ func (w *Wire) drop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for c := range w.conns {
-		reset(c)
+		abrupt(c) // all of them first: when the one side is closed, its pump closes the other
+	}
+	for c := range w.conns {
+		c.Close()
 	}
 }
 
 // reset closes a connection with an RST in the place of a FIN.
 func reset(c net.Conn) {
+	abrupt(c)
+	c.Close()
+}
+
+// abrupt has a connection end with an RST, whoever closes it.
+func abrupt(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
-	c.Close()
 }
 
 // carry connects a client to the server, as the door lets it.

@@ -124,7 +124,13 @@ func TestTroubles(t *testing.T) {
 			if n, err := kept.Read(make([]byte, 1)); err == nil {
 				k.t.Errorf("heard %d bytes", n)
 			}
-			k.gone(k.dial(), syscall.ECONNRESET)
+			c, err := new(net.Dialer).DialContext(k.t.Context(), "tcp", k.wire.Addr())
+			if err == nil { // else the reset has come before the dialler saw its connection
+				defer c.Close()
+				k.gone(c, syscall.ECONNRESET)
+			} else if !errors.Is(err, syscall.ECONNRESET) {
+				k.t.Error(err)
+			}
 		},
 		"wire: accepted and silent": func(k *talk, kept net.Conn) {
 			k.gone(kept, syscall.ECONNRESET)
