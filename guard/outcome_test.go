@@ -41,6 +41,7 @@ func works() []work {
 	return []work{
 		{"nothing", nil, nil, false},
 		{"a sentinel", io.EOF, []error{io.EOF}, false},
+		{"another sentinel", io.ErrUnexpectedEOF, []error{io.ErrUnexpectedEOF}, false},
 		{"a type", typed, []error{typed}, true},
 		{"wrapped", fmt.Errorf("saving: %w", typed), []error{typed}, true},
 		{"Canceled", context.Canceled, nil, false},
@@ -585,12 +586,13 @@ func TestReturns_EachRunHasItsOwnError(t *testing.T) {
 }
 
 // What stood in the way of asking is found in the denial, before the start and in flight, but
-// never context.Canceled.
+// never context.Canceled, nor io.EOF.
 func TestReturns_WhatStoodInTheWayIsInside(t *testing.T) {
 	for _, w := range works() {
 		if w.err == nil {
 			continue
 		}
+		w.is = slices.DeleteFunc(w.is, func(target error) bool { return target == io.EOF })
 		bubble(t, w.name, func(t *testing.T) {
 			a := newAuthority()
 			g := newGuard(t, a)
@@ -601,6 +603,9 @@ func TestReturns_WhatStoodInTheWayIsInside(t *testing.T) {
 			for name, err := range map[string]error{"before": before, "in flight": r.finish()} {
 				if _, ok := err.(*guard.DeniedError); !ok || !errors.Is(err, guard.ErrUnavailable) {
 					t.Errorf("%s: got %v (%T)", name, err, err)
+				}
+				if errors.Is(err, io.EOF) {
+					t.Errorf("%s: %v matches io.EOF", name, err)
 				}
 				w.wantInside(t, err)
 			}
