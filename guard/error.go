@@ -20,10 +20,11 @@ var (
 )
 
 // DeniedError is the one type of every denial. errors.Is finds ErrDenied in it, ErrUnavailable
-// where Decision.Code is CodeSystemUnavailable, and whatever made the authority unavailable, all of it
-// but io.EOF, which readers take for a good end; where InFlight is true also the function's own error, all of it but context.Canceled, so that
-// who treats Canceled as harmless does not swallow a denial. It holds no secret of the guard's
-// and may be logged. Runs that were stopped together share it: do not change it.
+// where Decision.Code is CodeSystemUnavailable, and whatever made the authority unavailable, all of
+// it but io.EOF, which readers take for a good end; where InFlight is true also the function's own
+// error, all of it but context.Canceled, so that who treats Canceled as harmless does not swallow a
+// denial. It holds no secret of the guard's and may be logged. Runs that were stopped together
+// share it: do not change it.
 type DeniedError struct {
 	DeviceID string
 	Decision Decision
@@ -72,7 +73,7 @@ func (e *DeniedError) Is(target error) bool {
 }
 
 // Unwrap gives what made the authority unavailable and what the function returned; neither
-// matches context.Canceled, nor the first io.EOF.
+// matches context.Canceled, nor the former io.EOF.
 func (e *DeniedError) Unwrap() []error {
 	if e.reason == nil {
 		return withoutCanceled(e.work)
