@@ -41,7 +41,7 @@ func TestStoppedProcess(t *testing.T) {
 	}
 	t.Parallel()
 	first := seed()
-	for n := range uint64(4) { // on a busy machine a few halts may hit nothing
+	for n := range uint64(6) { // on a busy machine a few halts may hit nothing
 		t.Logf("-chaos.seed %d", first+n)
 		found, halts, over := stopAndContinue(t, first+n)
 		report(t, "the stopped process", found)
@@ -69,6 +69,7 @@ func stopAndContinue(t *testing.T, seed uint64) (found chaos.Findings, halted, o
 	var halts []chaos.Halt
 	halting.Go(func() { halts = halt(t, process, rand.New(rand.NewPCG(seed, 3)), length) })
 	cast := w.cast(length)
+	cast.Quiet, cast.Allowed = 2*time.Second, 3*time.Second // so that there is work in flight to be halted
 	cast.Faults, cast.Seams = []string{"500", "64 MiB body", "answers out of order", "flapping"}, nil
 	if err := chaos.Play(t.Context(), chaos.Draw(seed, cast), w.do); err != nil {
 		t.Error(err)
