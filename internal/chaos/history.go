@@ -48,7 +48,7 @@ type Call struct {
 	Deadline      time.Time // its context's; zero: it has none
 	Returned      time.Time // zero: it has not
 	GivenUp       bool      // its context had ended when it returned
-	TimedOut      bool      // and that by the guard\'s timeout
+	TimedOut      bool      // and that by the guard's timeout
 	Decision      guard.Decision
 	Failed        bool      // with an error, or a panic
 	Text          string    // the error
