@@ -23,7 +23,7 @@
 //
 // and what a stopped run returns. How late a context may end is a tolerance, and on top of it what
 // the machine itself was late by in that very stretch of time, as a Pulse has measured it: no more than
-// some times the longest single wait. Findings.Strict counts the stops for which that excuses nothing.
+// some times the longest single wait. Findings.Strict counts the stops for which that is no more than the tolerance.
 //
 // It does not prove a guard right: it looks at what has happened, and a fault that was never in
 // the way shows nothing. Its tests therefore count what was seen too.
